@@ -1,0 +1,236 @@
+"""`compile`: turns one policy and its pool into a snapshot, or says why it cannot. Pure; the one path from YAML to the data plane.
+
+Owns all checks that need both objects. It must not know files, clusters or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from foresail_api.common import micro_dollars, nano_dollars
+from foresail_api.policy import Anonymous, Artifact, Objective, RoutingPolicy
+from foresail_api.pool import Auth, ModelPool, PoolModel, Price, Upstream
+from foresail_api.reasons import ConditionType, Reason
+from foresail_api.snapshot import (
+    Snapshot,
+    SnapshotArtifact,
+    SnapshotAuth,
+    SnapshotModel,
+    SnapshotObjective,
+    SnapshotPrice,
+    SnapshotRouter,
+    SnapshotUpstream,
+)
+
+
+class Target(StrEnum):
+    """Where the snapshot will be served; decides which references can be reached."""
+
+    CLUSTER = "Cluster"
+    LOCAL = "Local"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a policy cannot be served: the condition that is not met, a reason, and a message with the remedy."""
+
+    condition: ConditionType
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """Either a snapshot or at least one problem. Warnings do not keep a policy from serving."""
+
+    snapshot: Snapshot | None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def compile_policy(policy: RoutingPolicy, pool: ModelPool | None, target: Target) -> Compilation:
+    """Return the snapshot of `policy` with `pool`, or all problems that keep it from serving.
+
+    `pool` is None where the pool that the policy names does not exist.
+    """
+    if pool is None:
+        wanted = policy.spec.pool_ref.name
+        message = f"`spec.poolRef.name`: ModelPool {wanted!r} does not exist in namespace {policy.metadata.namespace!r}; create it"
+        return Compilation(None, (Problem(ConditionType.RESOLVED_REFS, Reason.POOL_NOT_FOUND, message),))
+    problems = [*_reference_problems(policy, pool, target), *_policy_problems(policy, pool, target)]
+    if problems:
+        return Compilation(None, tuple(problems))
+    return Compilation(_snapshot(policy, pool), (), tuple(_warnings(policy, pool)))
+
+
+def _reference_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[Problem]:
+    problems = []
+    names = [model.name for model in pool.spec.models]
+    default_model = policy.spec.router.default_model
+    if default_model is not None and default_model not in names:
+        problems.append(
+            Problem(
+                ConditionType.RESOLVED_REFS,
+                Reason.MODEL_NOT_FOUND,
+                f"`spec.router.defaultModel`: ModelPool {pool.metadata.name!r} has no model {default_model!r}; it has {', '.join(names)}",
+            )
+        )
+    if target == Target.LOCAL:
+        problems += [
+            Problem(
+                ConditionType.RESOLVED_REFS,
+                Reason.BACKEND_NOT_REACHABLE,
+                f"`spec.models[{model.name}].upstreams[{upstream.name}].backendRef`: a Service can be reached inside a cluster only; use `url` with `foresail serve`",
+            )
+            for model in pool.spec.models
+            for upstream in model.upstreams
+            if upstream.backend_ref is not None
+        ]
+    return problems
+
+
+def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[Problem]:
+    problems = []
+    names = {model.name for model in pool.spec.models}
+    taken = [alias for alias in policy.spec.aliases if alias in names]
+    if taken:
+        problems.append(
+            Problem(
+                ConditionType.ACCEPTED,
+                Reason.ALIAS_CONFLICT,
+                f"`spec.aliases`: {', '.join(taken)} is the name of a model of ModelPool {pool.metadata.name!r}; choose another alias",
+            )
+        )
+    artifact = policy.spec.router.artifact
+    if target == Target.CLUSTER and artifact is not None and artifact.uri is not None:
+        problems.append(
+            Problem(
+                ConditionType.ACCEPTED,
+                Reason.ARTIFACT_NOT_REACHABLE,
+                "`spec.router.artifact.uri`: `file://` is for `foresail serve` only; put the artifact on a volume and use `volumeClaim`",
+            )
+        )
+    if _capped(policy) and not any(_priceable(model) for model in pool.spec.models):
+        problems.append(
+            Problem(
+                ConditionType.ACCEPTED,
+                Reason.NO_PRICEABLE_MODEL,
+                f"`spec.costLimits.perRequest` needs a model with `price` and `tokenCount.overheadTokens`; ModelPool {pool.metadata.name!r} has none; set both",
+            )
+        )
+    return problems
+
+
+def _warnings(policy: RoutingPolicy, pool: ModelPool) -> list[str]:
+    if not _capped(policy):
+        return []
+    return [
+        f"model {model.name!r} is never chosen under `spec.costLimits.perRequest`: set its `{missing}`"
+        for model in pool.spec.models
+        if not _priceable(model)
+        for missing in ["price" if model.price is None else "tokenCount.overheadTokens"]
+    ]
+
+
+def _capped(policy: RoutingPolicy) -> bool:
+    return policy.spec.cost_limits is not None and policy.spec.cost_limits.per_request is not None
+
+
+def _priceable(model: PoolModel) -> bool:
+    return model.price is not None and model.token_count.overhead_tokens is not None
+
+
+def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
+    spec = policy.spec
+    limit = spec.cost_limits.per_request if spec.cost_limits else None
+    return Snapshot(
+        namespace=policy.metadata.namespace,
+        policy=policy.metadata.name,
+        pool=pool.metadata.name,
+        aliases=tuple(spec.aliases),
+        models=tuple(_model(model, pool.metadata.namespace) for model in pool.spec.models),
+        router=SnapshotRouter(
+            strategy=spec.router.strategy,
+            artifact=_artifact(spec.router.artifact),
+            deadline_milliseconds=spec.router.deadline_milliseconds,
+            default_model=spec.router.default_model,
+            failure_mode=spec.router.failure_mode,
+        ),
+        objective=_objective(spec.objective),
+        per_request_nano_dollars=None if limit is None else nano_dollars(limit),
+        anonymous_allowed=spec.tenants.anonymous == Anonymous.ALLOW,
+    )
+
+
+def _model(model: PoolModel, namespace: str) -> SnapshotModel:
+    return SnapshotModel(
+        name=model.name,
+        upstreams=tuple(_upstream(upstream, model.name, namespace) for upstream in model.upstreams),
+        price=_price(model.price),
+        max_tokens_per_byte=model.token_count.max_tokens_per_byte,
+        overhead_tokens=model.token_count.overhead_tokens,
+        context_window_tokens=model.context_window_tokens,
+        max_output_tokens=model.max_output_tokens,
+        default_max_output_tokens=model.default_max_output_tokens or model.max_output_tokens,
+        min_output_tokens=model.min_output_tokens,
+        capabilities=frozenset(model.capabilities),
+    )
+
+
+def _upstream(upstream: Upstream, model: str, namespace: str) -> SnapshotUpstream:
+    return SnapshotUpstream(
+        name=upstream.name,
+        protocol=upstream.protocol,
+        url=_url(upstream, namespace),
+        model=upstream.model or model,
+        output_limit_field=upstream.output_limit_field,
+        auth=_auth(upstream.auth),
+    )
+
+
+def _url(upstream: Upstream, namespace: str) -> str:
+    if upstream.backend_ref is None:
+        return upstream.url or ""
+    backend = upstream.backend_ref
+    return f"{backend.scheme}://{backend.name}.{namespace}.svc:{backend.port}{backend.path_prefix}"
+
+
+def _auth(auth: Auth | None) -> SnapshotAuth | None:
+    if auth is None or auth.secret_ref is None:
+        return None
+    return SnapshotAuth(
+        scheme=auth.scheme,
+        header_name=auth.header_name or "Authorization",
+        secret_name=auth.secret_ref.name,
+        secret_key=auth.secret_ref.key,
+    )
+
+
+def _price(price: Price | None) -> SnapshotPrice | None:
+    if price is None:
+        return None
+    return SnapshotPrice(
+        input_micro_dollars=micro_dollars(price.input_per_million_tokens),
+        output_micro_dollars=micro_dollars(price.output_per_million_tokens),
+        request_micro_dollars=micro_dollars(price.per_request),
+    )
+
+
+def _artifact(artifact: Artifact | None) -> SnapshotArtifact | None:
+    if artifact is None:
+        return None
+    if artifact.volume_claim is not None:
+        return SnapshotArtifact(
+            claim=artifact.volume_claim.name, path=artifact.volume_claim.path, digest=artifact.digest
+        )
+    return SnapshotArtifact(claim=None, path=(artifact.uri or "").removeprefix("file://"), digest=artifact.digest)
+
+
+def _objective(objective: Objective) -> SnapshotObjective:
+    if objective.tradeoff is not None:
+        return SnapshotObjective(kind="Tradeoff", percent=objective.tradeoff.cost_weight_percent)
+    assert objective.cheapest_within_percent_of_best is not None  # noqa: S101  one of both is set, as the model checked
+    return SnapshotObjective(
+        kind="CheapestWithinPercentOfBest", percent=objective.cheapest_within_percent_of_best.percent
+    )

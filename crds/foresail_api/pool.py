@@ -1,0 +1,262 @@
+"""The kind `ModelPool`: which models there are, where they answer, what they cost and what they can do.
+
+Owns the shape that users write. It must not know policies, nor how a request is routed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from foresail_api.common import (
+    API_VERSION,
+    LIST_SET,
+    ApiObject,
+    Distinct,
+    DnsLabel,
+    DnsSubdomain,
+    Dollars,
+    ModelName,
+    ObjectMeta,
+    SecretKey,
+    Tokens,
+    list_map,
+    rule,
+    unique,
+)
+
+
+class Protocol(StrEnum):
+    """The wire protocol of an upstream."""
+
+    OPENAI = "OpenAI"
+
+
+class OutputLimitField(StrEnum):
+    """The request field in which an upstream takes the output limit."""
+
+    MAX_TOKENS = "MaxTokens"
+    MAX_COMPLETION_TOKENS = "MaxCompletionTokens"
+
+
+class AuthScheme(StrEnum):
+    """How a credential is sent."""
+
+    BEARER = "Bearer"
+    HEADER = "Header"
+    NONE = "None"
+
+
+class Capability(StrEnum):
+    """What a model can be asked to do beyond plain text chat."""
+
+    TOOLS = "Tools"
+    PARALLEL_TOOLS = "ParallelTools"
+    JSON_SCHEMA = "JSONSchema"
+    VISION = "Vision"
+    AUDIO = "Audio"
+    FILES = "Files"
+    REASONING = "Reasoning"
+
+
+class CountMethod(StrEnum):
+    """How a prompt's tokens are bounded from above before it is sent."""
+
+    BYTES = "Bytes"
+
+
+class SecretRef(ApiObject):
+    """A key of a Secret in the same namespace."""
+
+    name: DnsSubdomain = Field(description="Name of the Secret, in the namespace of this object.")
+    key: SecretKey = Field(description="Key in the Secret whose value is the credential.")
+
+
+class Auth(ApiObject):
+    """The credential that is sent to an upstream. The caller's own credential is never forwarded."""
+
+    cel: ClassVar = (
+        rule("(self.scheme == 'None') != has(self.secretRef)", "`secretRef` must be set, unless `scheme` is `None`"),
+        rule(
+            "(self.scheme == 'Header') == has(self.headerName)",
+            "`headerName` must be set if, and only if, `scheme` is `Header`",
+        ),
+    )
+
+    scheme: AuthScheme = Field(
+        AuthScheme.BEARER,
+        description="`Bearer` sends `Authorization: Bearer <credential>`; `Header` sends the credential in `headerName`; `None` sends none.",
+    )
+    header_name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_]*$")] | None = (
+        Field(None, description="Header that carries the credential if `scheme` is `Header`, for example `api-key`.")
+    )
+    secret_ref: SecretRef | None = Field(
+        None, description="Where the credential is kept. Always in the same namespace."
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> Auth:
+        if (self.scheme == AuthScheme.NONE) == (self.secret_ref is not None):
+            raise ValueError("`secretRef` must be set, unless `scheme` is `None`")
+        if (self.scheme == AuthScheme.HEADER) != (self.header_name is not None):
+            raise ValueError("`headerName` must be set if, and only if, `scheme` is `Header`")
+        return self
+
+
+class BackendRef(ApiObject):
+    """A Service in the same namespace that serves the model."""
+
+    group: Literal[""] = Field("", description="API group of the referenced kind; the core group is the empty string.")
+    kind: Literal["Service"] = Field("Service", description="Kind of the referenced object.")
+    name: DnsLabel = Field(description="Name of the Service, in the namespace of this object.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Port of the Service.")
+    scheme: Literal["http", "https"] = Field("http", description="Scheme of the connection.")
+    path_prefix: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^/[-A-Za-z0-9._~/]*[-A-Za-z0-9._~]$")] = (
+        Field("/v1", description="Path before `/chat/completions`, including the version, for example `/v1`.")
+    )
+
+
+class Upstream(ApiObject):
+    """One place where a model answers."""
+
+    cel: ClassVar = (
+        rule("has(self.url) != has(self.backendRef)", "exactly one of `url` and `backendRef` must be set"),
+    )
+
+    name: DnsLabel = Field(description="Name of this upstream, unique within the model.")
+    protocol: Protocol = Field(Protocol.OPENAI, description="Wire protocol that the upstream speaks.")
+    url: (
+        Annotated[str, Field(min_length=8, max_length=512, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*[^?#/\s])?$")] | None
+    ) = Field(
+        None,
+        description="Base URL including the version, without a slash at its end, for example `https://api.openai.com/v1`; `/chat/completions` is appended.",
+    )
+    backend_ref: BackendRef | None = Field(
+        None, description="Service of this namespace that serves the model, instead of `url`."
+    )
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="Value of `model` in the forwarded request. The model's own name if absent."
+    )
+    output_limit_field: OutputLimitField = Field(
+        OutputLimitField.MAX_TOKENS,
+        description="Field in which this upstream takes the output limit: `MaxTokens` is `max_tokens`, `MaxCompletionTokens` is `max_completion_tokens`. Only this one is sent.",
+    )
+    auth: Auth | None = Field(None, description="Credential for this upstream. None is sent if absent.")
+
+    @model_validator(mode="after")
+    def _rules(self) -> Upstream:
+        if (self.url is None) == (self.backend_ref is None):
+            raise ValueError("exactly one of `url` and `backendRef` must be set")
+        return self
+
+
+class Price(ApiObject):
+    """List price of a model, in US dollars as decimal strings with at most 6 decimals."""
+
+    input_per_million_tokens: Dollars = Field(description='US dollars per million input tokens, for example "0.25".')
+    output_per_million_tokens: Dollars = Field(
+        description='US dollars per million output tokens, reasoning included, for example "2.00".'
+    )
+    per_request: Dollars = Field("0", description='US dollars per request on top of the tokens, for example "0.005".')
+
+
+class TokenCount(ApiObject):
+    """How many tokens a prompt can become at most, known before it is sent. Cost caps rest on it."""
+
+    method: CountMethod = Field(
+        CountMethod.BYTES, description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`."
+    )
+    max_tokens_per_byte: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Most tokens that one byte can become. 1 holds for every byte-level tokenizer."
+    )
+    overhead_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+        None,
+        description="Tokens that the upstream adds to every request (system prompt, chat template). Must be set for a policy with a cost cap to use the model.",
+    )
+
+
+class PoolModel(ApiObject):
+    """One model: where it answers, what it costs, what it can do."""
+
+    cel: ClassVar = (
+        rule(
+            "!has(self.defaultMaxOutputTokens) || self.defaultMaxOutputTokens <= self.maxOutputTokens",
+            "`defaultMaxOutputTokens` must be less than or equal to `maxOutputTokens`",
+        ),
+        rule(
+            "self.minOutputTokens <= self.maxOutputTokens",
+            "`minOutputTokens` must be less than or equal to `maxOutputTokens`",
+        ),
+        rule(
+            "!has(self.defaultMaxOutputTokens) || self.minOutputTokens <= self.defaultMaxOutputTokens",
+            "`minOutputTokens` must be less than or equal to `defaultMaxOutputTokens`",
+        ),
+        rule(
+            "self.maxOutputTokens <= self.contextWindowTokens",
+            "`maxOutputTokens` must be less than or equal to `contextWindowTokens`",
+        ),
+    )
+
+    name: ModelName = Field(
+        description="Name of the model, as the router's artifact knows it and as clients may ask for it."
+    )
+    upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=8), unique("name")] = Field(
+        description="Places that serve this same model. The first one that accepts a connection answers.",
+        json_schema_extra=list_map("name"),
+    )
+    price: Price | None = Field(
+        None, description="List price. A model without a price is never chosen where a cost cap applies."
+    )
+    token_count: TokenCount = Field(
+        default_factory=lambda: TokenCount(),
+        description="How a prompt's tokens are bounded before it is sent.",
+        json_schema_extra={"default": {}},
+    )
+    context_window_tokens: Tokens = Field(description="Most tokens of input and output together.")
+    max_output_tokens: Tokens = Field(description="Most tokens that one answer may have.")
+    default_max_output_tokens: Tokens | None = Field(
+        None, description="Output limit of a request that names none. `maxOutputTokens` if absent."
+    )
+    min_output_tokens: Tokens = Field(
+        1, description="Smallest output limit that is worth a request. A cost cap that leaves less takes the model out."
+    )
+    capabilities: Annotated[list[Capability], Field(max_length=16), Distinct] = Field(
+        default_factory=list,
+        description="What the model can do beyond text chat. A request that needs more goes elsewhere.",
+        json_schema_extra=LIST_SET,
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> PoolModel:
+        limits = {
+            "minOutputTokens": self.min_output_tokens,
+            "defaultMaxOutputTokens": self.default_max_output_tokens,
+            "maxOutputTokens": self.max_output_tokens,
+            "contextWindowTokens": self.context_window_tokens,
+        }
+        present = [(name, value) for name, value in limits.items() if value is not None]
+        for (smaller, low), (larger, high) in itertools.pairwise(present):
+            if low > high:
+                raise ValueError(f"`{smaller}` must be less than or equal to `{larger}`")
+        return self
+
+
+class ModelPoolSpec(ApiObject):
+    """The models that policies of this namespace can route to."""
+
+    models: Annotated[list[PoolModel], Field(min_length=1, max_length=64), unique("name")] = Field(
+        description="The models, told apart by `name`.", json_schema_extra=list_map("name")
+    )
+
+
+class ModelPool(ApiObject):
+    """A pool of language models that a RoutingPolicy routes between."""
+
+    api_version: Literal["foresail.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelPool"] = "ModelPool"
+    metadata: ObjectMeta
+    spec: ModelPoolSpec
+    status: object = None
