@@ -1,0 +1,41 @@
+"""Fixtures of the tests against a real API server: one control plane per run, one namespace per test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hack.control_plane import MissingBinaries, locate
+from tests.support.control_plane import ControlPlane, start_control_plane
+
+CRDS = Path(__file__).parents[2] / "crds"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver and kube-controller-manager on loopback, with TLS and RBAC; no custom resources yet."""
+    try:
+        locate()
+    except MissingBinaries as missing:
+        pytest.fail(str(missing), pytrace=False)
+    with start_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def foresail_crds(control_plane: ControlPlane) -> None:
+    """The generated custom resource definitions, established."""
+    files = [argument for file in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(file))]
+    control_plane.kubectl("apply", "--server-side", *files)
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own; it is deleted in the background afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
