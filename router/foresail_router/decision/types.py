@@ -1,0 +1,86 @@
+"""The plain values that a decision takes and gives: the protocol-neutral request, candidates, the decision, a refusal.
+
+It must not know how any of them comes about. Money is in whole nano-dollars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from foresail_api.pool import Capability
+from foresail_api.reasons import Basis, Elimination
+from foresail_router.engine.interface import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class NeutralRequest:
+    """What a protocol's module reads from a request, without any field name of its body.
+
+    `text` is what the router reads. `input_bytes` counts the UTF-8 bytes of all that the upstream turns into input tokens, media apart.
+    `output_limit` is the smallest limit that the client named; `choices` is how many answers it wants for the prompt.
+    `unpriceable` says why no bound on the cost can be given (media, tools that the provider runs), or is None.
+    """
+
+    model: str
+    text: str
+    input_bytes: int
+    required: frozenset[Capability]
+    output_limit: int | None
+    choices: int
+    stream: bool
+    unpriceable: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model of the pool as seen by one decision. An eliminated one says why, in a word and in a sentence.
+
+    `output_limit` is the limit that would be forwarded, after clamping. `cost` is predicted, with its 5 % and 95 % quantiles;
+    `worst_case` bounds what the upstream can bill. Costs are None where the model has no price, `worst_case` where no bound can be given.
+    """
+
+    model: str
+    elimination: Elimination | None
+    detail: str
+    output_limit: int
+    input_tokens: int
+    input_tokens_bound: int | None
+    worst_case: int | None
+    estimate: Estimate | None = None
+    cost: int | None = None
+    cost_p05: int | None = None
+    cost_p95: int | None = None
+    utility: float | None = None
+
+
+class RefusalKind(StrEnum):
+    """Why a request gets no answer at all."""
+
+    UNKNOWN_MODEL = "UnknownModel"
+    NO_ELIGIBLE_MODEL = "NoEligibleModel"
+    SCORING_FAILED = "ScoringFailed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that must not be forwarded, with a message for its sender that names the remedy."""
+
+    kind: RefusalKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which model answers, what that rests on, and every candidate. Exactly one of `chosen` and `refusal` is set.
+
+    `scoring_error` names why the router gave no estimates, where it was asked and did not.
+    """
+
+    chosen: Candidate | None
+    refusal: Refusal | None
+    basis: Basis | None
+    candidates: tuple[Candidate, ...]
+    snapshot_hash: str
+    artifact_digest: str | None
+    scoring_error: str | None = None
