@@ -79,7 +79,7 @@ RelativePath = Annotated[
 ]
 Digest = Annotated[str, Field(min_length=71, max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 Dollars = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
-Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
+Tokens = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
 
 
 def micro_dollars(amount: str) -> int:

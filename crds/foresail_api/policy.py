@@ -102,7 +102,7 @@ class Router(ApiObject):
     artifact: Artifact | None = Field(
         None, description="The trained router. Its manifest names the method that it was trained with."
     )
-    deadline_milliseconds: Annotated[int, Field(ge=1, le=60_000)] = Field(
+    deadline_milliseconds: Annotated[int, Field(strict=True, ge=1, le=60_000)] = Field(
         250, description="Longest wait for the router's estimates. After it, `failureMode` applies."
     )
     default_model: ModelName | None = Field(
@@ -126,7 +126,7 @@ class Router(ApiObject):
 class Tradeoff(ApiObject):
     """Highest quality minus weighted cost."""
 
-    cost_weight_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+    cost_weight_percent: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
         30,
         description="How much cost weighs: 0 looks at quality only; w > 0 weighs cost by 10^(w/20 - 3) relative to the best single model's mean cost.",
     )
@@ -135,7 +135,7 @@ class Tradeoff(ApiObject):
 class CheapestWithinPercentOfBest(ApiObject):
     """The cheapest model whose predicted quality is close to the best one's."""
 
-    percent: Annotated[int, Field(ge=0, le=100)] = Field(
+    percent: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
         description="How far below the best predicted quality a cheaper model may lie, in percent of that quality."
     )
 
@@ -186,7 +186,7 @@ class Serving(ApiObject):
     mode: Literal["Gateway"] = Field(
         "Gateway", description="`Gateway` runs a Deployment and a Service for this policy."
     )
-    replicas: Annotated[int, Field(ge=0, le=100)] = Field(1, description="Number of pods.")
+    replicas: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(1, description="Number of pods.")
 
 
 class RoutingPolicySpec(ApiObject):

@@ -112,7 +112,7 @@ class BackendRef(ApiObject):
     group: Literal[""] = Field("", description="API group of the referenced kind; the core group is the empty string.")
     kind: Literal["Service"] = Field("Service", description="Kind of the referenced object.")
     name: DnsLabel = Field(description="Name of the Service, in the namespace of this object.")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Port of the Service.")
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] = Field(description="Port of the Service.")
     scheme: Literal["http", "https"] = Field("http", description="Scheme of the connection.")
     path_prefix: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^/[-A-Za-z0-9._~/]*[-A-Za-z0-9._~]$")] = (
         Field("/v1", description="Path before `/chat/completions`, including the version, for example `/v1`.")
@@ -169,10 +169,10 @@ class TokenCount(ApiObject):
     method: CountMethod = Field(
         CountMethod.BYTES, description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`."
     )
-    max_tokens_per_byte: Annotated[int, Field(ge=1, le=16)] = Field(
+    max_tokens_per_byte: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
         1, description="Most tokens that one byte can become. 1 holds for every byte-level tokenizer."
     )
-    overhead_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+    overhead_tokens: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
         None,
         description="Tokens that the upstream adds to every request (system prompt, chat template). Must be set for a policy with a cost cap to use the model.",
     )

@@ -34,7 +34,7 @@ class Condition(ApiObject):
     message: Annotated[str, Field(min_length=1, max_length=32768)] = Field(
         description="What happened, and what to do about it."
     )
-    observed_generation: Annotated[int, Field(ge=0)] = Field(
+    observed_generation: Annotated[int, Field(strict=True, ge=0)] = Field(
         0, description="Generation of the object that this was said of."
     )
     last_transition_time: Annotated[
@@ -56,20 +56,26 @@ Conditions = Annotated[
 class ModelPoolStatus(ApiObject):
     """What the operator found."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = Field(0, description="Generation that this status describes.")
-    models: Annotated[int, Field(ge=0)] = Field(0, description="Number of models in the pool.")
+    observed_generation: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="Generation that this status describes."
+    )
+    models: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="Number of models in the pool.")
     conditions: Conditions
 
 
 class RoutingPolicyStatus(ApiObject):
     """What the operator found and what it runs."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = Field(0, description="Generation that this status describes.")
+    observed_generation: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="Generation that this status describes."
+    )
     snapshot_hash: Digest | None = Field(
         None, description="Content hash of the configuration that was handed to the pods."
     )
     endpoint: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Base URL for OpenAI clients inside the cluster."
     )
-    available_replicas: Annotated[int, Field(ge=0)] = Field(0, description="Pods of this policy that are available.")
+    available_replicas: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="Pods of this policy that are available."
+    )
     conditions: Conditions
