@@ -30,6 +30,8 @@ def foresail_crds(control_plane: ControlPlane) -> None:
     files = [argument for file in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(file))]
     control_plane.kubectl("apply", "--server-side", *files)
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    for short_name in ("fpool", "fpolicy"):
+        control_plane.wait_for_kind(short_name)
 
 
 @pytest.fixture

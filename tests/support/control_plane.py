@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -76,6 +77,15 @@ class ControlPlane:
         """`kubectl get ARGUMENTS -o json`, parsed."""
         answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return answer
+
+    def wait_for_kind(self, name: str) -> None:
+        """Wait until `kubectl` knows a kind that was just defined by this (short) name; its discovery cache is dropped."""
+
+        def known() -> bool:
+            shutil.rmtree(self.folder / ".kube", ignore_errors=True)
+            return self.run("kubectl", "explain", name, check=False).returncode == 0
+
+        wait_until(known, f"kind {name}")
 
     def helm(self, *arguments: str) -> str:
         """The standard output of `helm ARGUMENTS`."""
