@@ -14,7 +14,7 @@ from typing import Any
 Path = tuple[str | int, ...]
 Schema = dict[str, Any]
 
-_WRONG_TYPE: dict[str, Any] = {"string": 7, "integer": "seven", "object": "text", "array": {}, "boolean": "yes"}
+_WRONG_TYPE: dict[str, Any] = {"string": 7, "integer": "7", "object": "text", "array": {}, "boolean": "yes"}
 
 
 @dataclass(frozen=True, slots=True)
