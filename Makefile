@@ -1,15 +1,18 @@
-# Each target works alone on a fresh machine that has git, make and python3 (3.11 or newer, with venv).
+# Each target works alone on a fresh machine that has git, make and python3 (3.11 or newer, with venv); only e2e needs root.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTEST_ARGS ?=
 
-UV := $(shell command -v uv 2>/dev/null || echo .cache/bootstrap/bin/uv)
+# The machine's own uv where it runs, else one in a virtual environment of its own; never another Python than python3.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .cache/bootstrap/bin/uv)
 RUN := $(UV) run --frozen --no-sync
+export UV_PYTHON ?= python3
+export UV_PYTHON_DOWNLOADS ?= never
 
 .PHONY: help
 help: ## Show the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .cache/bootstrap/bin/uv:
 	python3 -m venv .cache/bootstrap
@@ -24,9 +27,43 @@ format: environment ## Format the code
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
 
+.PHONY: generate
+generate: environment ## Write what is generated: CRDs from the models, the chart's copy of them, the API reference
+	$(RUN) foresail crds --write crds
+	$(RUN) python hack/api_reference.py
+	$(RUN) python hack/chart_crds.py
+
 .PHONY: lint
-lint: environment ## Check format, lint, types and import contracts
+lint: check-format check-lint check-types check-contracts ## Check format, lint, types and import contracts
+
+.PHONY: check-format
+check-format: environment
 	$(RUN) ruff format --check
+
+.PHONY: check-lint
+check-lint: environment
 	$(RUN) ruff check
+
+.PHONY: check-types
+check-types: environment
 	$(RUN) mypy
+
+.PHONY: check-contracts
+check-contracts: environment
 	$(RUN) lint-imports
+
+.PHONY: control-plane
+control-plane: ## Build kube-apiserver, kube-controller-manager, etcd, kubectl and helm into a cache (once, 7 minutes)
+	python3 hack/control_plane.py
+
+.PHONY: cluster-binaries
+cluster-binaries: ## Build also what a node runs: scheduler, kubelet, kube-proxy, CoreDNS
+	python3 hack/control_plane.py --node
+
+.PHONY: test
+test: environment control-plane ## Run the unit, integration and API tests
+	$(RUN) pytest $(PYTEST_ARGS)
+
+.PHONY: e2e
+e2e: environment cluster-binaries ## Install the chart on a one-node cluster and ask it a question (root)
+	$(RUN) pytest tests/e2e -s --timeout 1500 $(PYTEST_ARGS)

@@ -1,0 +1,32 @@
+"""Counts the tests of a run by kind, and turns a run that skipped any into a failed one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> object:
+    """Print one line per kind (the folder below `tests`): how many passed, how many did not, how long they took."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    seconds: dict[str, float] = defaultdict(float)
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            kind = report.nodeid.split("/")[1] if report.nodeid.count("/") > 1 else "other"
+            seconds[kind] += getattr(report, "duration", 0.0)
+            counts[kind][outcome != "passed"] += 1
+    result = yield
+    if counts:
+        terminalreporter.section("tests by kind")
+    for kind, (passed, others) in sorted(counts.items()):
+        terminalreporter.line(f"{kind:<12} {passed:>5} passed {others:>4} not {seconds[kind]:>7.1f} s")
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test is a hole that nobody sees: it counts as a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(reporter, pytest.TerminalReporter) and reporter.stats.get("skipped") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
