@@ -13,25 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
 
-from foresail_api.common import API_VERSION, GROUP
+from foresail_api.common import API_VERSION, GROUP, ObjectMeta
 from foresail_api.errors import UserError
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import ModelPool
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
+
+class _SecretManifest(BaseModel):
+    """What is read of a Secret. Values never reach an error: `hide_input_in_errors` and `describe` see to it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", hide_input_in_errors=True)
+
+    metadata: ObjectMeta
+    data: dict[str, str] | None = None
+    string_data: dict[str, str] | None = None
+
+
 _KINDS: dict[str, type[ModelPool] | type[RoutingPolicy]] = {"ModelPool": ModelPool, "RoutingPolicy": RoutingPolicy}
 
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """What was found: objects by (namespace, name), and Secrets' values by (Secret name, key), never shown."""
+    """What was found: objects by (namespace, name), and Secrets' values by key, by (namespace, name), never shown."""
 
     pools: dict[tuple[str, str], ModelPool]
     policies: dict[tuple[str, str], RoutingPolicy]
-    secrets: dict[tuple[str, str], bytes] = field(repr=False)
+    secrets: dict[tuple[str, str], dict[str, bytes]] = field(repr=False)
 
     def policy(self, name: str | None) -> RoutingPolicy:
         """Return the policy of that name, or the only one; raise `UserError` if that is not exactly one."""
@@ -47,6 +59,15 @@ class Manifests:
         """Return the pool that a policy names, if it was found."""
         return self.pools.get((policy.metadata.namespace, policy.spec.pool_ref.name))
 
+    def credentials_of(self, policy: RoutingPolicy) -> dict[tuple[str, str], bytes]:
+        """Return the values of the Secrets beside a policy by (Secret name, key); those of other namespaces are not its own."""
+        return {
+            (name, key): value
+            for (namespace, name), values in self.secrets.items()
+            if namespace == policy.metadata.namespace
+            for key, value in values.items()
+        }
+
 
 def load_manifests(paths: list[Path]) -> Manifests:
     """Read all `*.yaml` and `*.yml` in `paths` (files, or directories, not recursively).
@@ -55,7 +76,7 @@ def load_manifests(paths: list[Path]) -> Manifests:
     """
     manifests = Manifests({}, {}, {})
     errors: list[str] = []
-    for path in _files(paths):
+    for path in manifest_files(paths):
         for document in _documents(path):
             try:
                 _add(manifests, document)
@@ -68,21 +89,8 @@ def load_manifests(paths: list[Path]) -> Manifests:
     return manifests
 
 
-def describe(error: ValidationError) -> Iterator[str]:
-    """Yield one line per fault: the field's path, the value where it is short, and what must hold."""
-    for fault in error.errors(include_url=False):
-        path = ""
-        for part in fault["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}"
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "unknown field; remove it or correct its spelling"
-        value = fault.get("input")
-        shown = f" (it is {value!r})" if isinstance(value, str | int | float) and len(str(value)) <= 80 else ""
-        yield f"`{path.lstrip('.') or 'object'}`: {message}{shown}"
-
-
-def _files(paths: list[Path]) -> Iterator[Path]:
+def manifest_files(paths: list[Path]) -> Iterator[Path]:
+    """Yield the files that `load_manifests` reads; raise `UserError` for a path that has none."""
     for path in paths:
         if path.is_dir():
             found = sorted(item for item in path.iterdir() if item.suffix in (".yaml", ".yml") and item.is_file())
@@ -95,30 +103,63 @@ def _files(paths: list[Path]) -> Iterator[Path]:
             raise UserError(f"{path} does not exist")
 
 
+def describe(error: ValidationError) -> Iterator[str]:
+    """Yield one line per fault: the field's path, the value where it is short and can be no secret, and what must hold."""
+    for fault in error.errors(include_url=False):
+        path = ""
+        for part in fault["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown field; remove it or correct its spelling"
+        value = fault.get("input")
+        short = isinstance(value, str | int | float) and len(str(value)) <= 80
+        shown = f" (it is {value!r})" if short and not _may_be_secret(fault["type"], path, str(value)) else ""
+        yield f"`{path.lstrip('.') or 'object'}`: {message}{shown}"
+
+
+def _may_be_secret(fault: str, path: str, value: str) -> bool:
+    """Tell whether a key may stand there: in a Secret, in an unknown field, beside `auth`, or inside of a URL."""
+    if path.startswith((".data", ".stringData")) or fault in ("extra_forbidden", "model_type"):
+        return True
+    return ".auth" in path or (".url" in path and not set("@?#").isdisjoint(value))
+
+
 def _documents(path: Path) -> Iterator[dict[str, Any]]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: byte {error.start}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}:{line} is not YAML: {getattr(error, 'problem', error)}") from None
+    except ValueError as error:
+        raise UserError(f"{path} holds a value that is not what it looks like; quote it: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply") from None
     for document in documents:
-        if document is None:
-            continue
-        if not isinstance(document, dict):
-            raise UserError(f"{path} holds a {type(document).__name__} where an object with `kind` is expected")
-        items = document.get("items")
-        yield from items if document.get("kind") == "List" and isinstance(items, list) else [document]
+        listed = isinstance(document, dict) and document.get("kind") == "List"
+        items = document.get("items") if listed else document
+        for item in items if listed and isinstance(items, list) else [items]:
+            if isinstance(item, dict):
+                yield item
+            elif item is not None:
+                raise UserError(f"{path} holds a {type(item).__name__} where an object with `kind` is expected")
 
 
 def _add(manifests: Manifests, document: dict[str, Any]) -> None:
-    kind, version = document.get("kind"), str(document.get("apiVersion", ""))
+    kind, version = str(document.get("kind")), str(document.get("apiVersion", ""))
     if kind == "Secret" and version == "v1":
-        manifests.secrets.update(_secret(document))
+        secret = _SecretManifest.model_validate(document)
+        place = (secret.metadata.namespace, secret.metadata.name)
+        if place in manifests.secrets:
+            raise UserError(f"`metadata.name` {secret.metadata.name!r} appears twice; remove one")
+        manifests.secrets[place] = _values(secret)
     elif kind in _KINDS and version.split("/")[0] == GROUP:
         if version != API_VERSION:
             raise UserError(f"`apiVersion` {version} is not known; use {API_VERSION}")
@@ -132,17 +173,14 @@ def _add(manifests: Manifests, document: dict[str, Any]) -> None:
             manifests.policies[key] = loaded
 
 
-def _secret(document: dict[str, Any]) -> dict[tuple[str, str], bytes]:
-    name = _name(document)
-    found: dict[tuple[str, str], bytes] = {}
-    for key, value in (document.get("data") or {}).items():
+def _values(secret: _SecretManifest) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for key, value in (secret.data or {}).items():
         try:
-            found[name, key] = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError, TypeError):
+            found[key] = base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError):
             raise UserError(f"`data.{key}` is not base64; use `stringData` for plain text") from None
-    for key, value in (document.get("stringData") or {}).items():
-        found[name, key] = str(value).encode()
-    return found
+    return found | {key: value.encode() for key, value in (secret.string_data or {}).items()}
 
 
 def _name(document: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     texts = {kind.file_name: render(kind) for kind in KINDS}
     if arguments.write:
+        arguments.write.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (arguments.write / name).write_text(text)
     elif arguments.check:

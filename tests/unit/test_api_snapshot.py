@@ -1,0 +1,97 @@
+"""The snapshot as text: one form for one content, and nothing broken or foreign is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foresail_api.compile import Target, compile_policy
+from foresail_api.errors import UserError
+from foresail_api.policy import RoutingPolicy
+from foresail_api.pool import ModelPool
+from foresail_api.snapshot import Snapshot, SnapshotEnvelope, read_envelope
+
+
+def snapshot(alias: str = "auto", capabilities: tuple[str, ...] = ("Tools", "Vision", "JSONSchema")) -> Snapshot:
+    model: dict[str, Any] = {
+        "name": "small",
+        "upstreams": [{"name": "main", "url": "https://models.example/v1"}],
+        "contextWindowTokens": 8192,
+        "maxOutputTokens": 1024,
+        "capabilities": list(capabilities),
+    }
+    spec = {"poolRef": {"name": "pool"}, "router": {"strategy": "Cheapest"}, "aliases": [alias]}
+    compilation = compile_policy(
+        RoutingPolicy.model_validate({"metadata": {"name": "policy"}, "spec": spec}),
+        ModelPool.model_validate({"metadata": {"name": "pool"}, "spec": {"models": [model]}}),
+        Target.LOCAL,
+    )
+    assert compilation.snapshot is not None
+    return compilation.snapshot
+
+
+@given(
+    sequence=st.integers(1, 2**53),
+    alias=st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9._:/@+]{0,40}[A-Za-z0-9])?", fullmatch=True),
+)
+def test_what_is_written_is_read_back(sequence: int, alias: str) -> None:
+    envelope = SnapshotEnvelope.seal(snapshot(alias), sequence)
+    assert read_envelope(envelope.to_json(), "the file") == envelope
+
+
+def test_the_hash_is_of_the_content_and_not_of_the_sequence() -> None:
+    first, later = (SnapshotEnvelope.seal(snapshot(), sequence) for sequence in (1, 2))
+    assert first.hash == later.hash
+    assert SnapshotEnvelope.seal(snapshot("smart"), 1).hash != first.hash
+
+
+def test_the_order_of_a_set_makes_no_difference() -> None:
+    assert snapshot().content_hash() == snapshot(capabilities=("Vision", "JSONSchema", "Tools")).content_hash()
+
+
+def test_this_format_never_changes_its_hash() -> None:
+    """Sidecars compare hashes with operators of other releases: a changed default or order must raise the format version."""
+    assert snapshot().content_hash() == "sha256:51ccc1db2c6a76f97d6e0e5de8bc195d3eb044b4e5ea4db056a7aa9f7310532c"
+
+
+def altered(change: str) -> str:
+    data = json.loads(SnapshotEnvelope.seal(snapshot(), 1).to_json())
+    if change == "content":
+        data["snapshot"]["anonymous_allowed"] = True
+    elif change == "version":
+        data["snapshot"]["format_version"] = 2
+    elif change == "unknown":
+        data["snapshot"]["surprise"] = 1
+    elif change == "missing":
+        del data["snapshot"]["models"]
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (altered("content"), "is damaged"),
+        (altered("version"), "not a snapshot of format 1"),
+        (altered("unknown"), "surprise"),
+        (altered("missing"), "snapshot.models"),
+        (altered("none")[:-40], "not a snapshot"),
+        ("", "not a snapshot"),
+        ("[]", "not a snapshot"),
+        (b"\xff\xfe", "not a snapshot"),
+    ],
+)
+def test_what_is_broken_or_foreign_is_named_by_its_source(text: str | bytes, words: str) -> None:
+    with pytest.raises(UserError, match=r"^/etc/snapshot\.json is") as caught:
+        read_envelope(text, "/etc/snapshot.json")
+    assert words in str(caught.value)
+
+
+def test_a_model_is_found_by_name() -> None:
+    found = snapshot().model("small")
+    assert found is not None
+    assert found.name == "small"
+    assert snapshot().model("large") is None
