@@ -17,7 +17,7 @@ from foresail_router.engine.interface import Estimate
 class NeutralRequest:
     """What a protocol's module reads from a request, without any field name of its body.
 
-    `text` is what the router reads. `input_bytes` counts the UTF-8 bytes of all that the upstream turns into input tokens, media apart.
+    `text` is what the router reads, always valid Unicode. `input_bytes` counts the UTF-8 bytes of all that the upstream turns into input tokens, media apart.
     `output_limit` is the smallest limit that the client named; `choices` is how many answers it wants for the prompt.
     `unpriceable` says why no bound on the cost can be given (media, tools that the provider runs), or is None.
     """
@@ -36,8 +36,10 @@ class NeutralRequest:
 class Candidate:
     """One model of the pool as seen by one decision. An eliminated one says why, in a word and in a sentence.
 
-    `output_limit` is the limit that would be forwarded, after clamping. `cost` is predicted, with its 5 % and 95 % quantiles;
-    `worst_case` bounds what the upstream can bill. Costs are None where the model has no price, `worst_case` where no bound can be given.
+    `output_limit` is the limit that would be forwarded; `uncapped_output_limit` is what it was before the cap lowered it, or None if
+    it did not. `cost` is predicted, with its 5 % and 95 % quantiles where the router gave them; `worst_case` bounds what the upstream can bill. Costs are
+    None where the model has no price, `worst_case` where no bound can be given. Of a model that the cap rules out, `worst_case` is
+    that of the smallest useful answer: the smallest cap that would let it answer.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Candidate:
     input_tokens: int
     input_tokens_bound: int | None
     worst_case: int | None
+    uncapped_output_limit: int | None = None
     estimate: Estimate | None = None
     cost: int | None = None
     cost_p05: int | None = None
@@ -59,6 +62,7 @@ class RefusalKind(StrEnum):
 
     UNKNOWN_MODEL = "UnknownModel"
     NO_ELIGIBLE_MODEL = "NoEligibleModel"
+    COST_CAP_EXCEEDED = "CostCapExceeded"
     SCORING_FAILED = "ScoringFailed"
 
 

@@ -1,0 +1,115 @@
+"""The decision: which of the candidates answers, or why none does. Pure and deterministic.
+
+Owns strategies, failure modes and what a prediction adds to the cap's verdict. It must not know clocks, files or connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+
+from foresail_api.policy import FailureMode, Strategy
+from foresail_api.reasons import Basis, Elimination
+from foresail_api.snapshot import Snapshot
+from foresail_router.decision.eliminate import is_pass_through, is_served
+from foresail_router.decision.objective import best, cheapest, weigh, with_predicted_cost
+from foresail_router.decision.price import dollars, worst_case
+from foresail_router.decision.refusal import no_eligible_model, scoring_failed, unknown_model
+from foresail_router.decision.types import Candidate, Decision, NeutralRequest, Refusal
+from foresail_router.engine.interface import Estimate
+
+NO_ESTIMATES = "NoEstimates"
+UNKNOWN_TO_ARTIFACT = "the router's artifact does not know it: no part in a learned decision"
+
+_Outcome = tuple[Candidate | Refusal, Basis | None, str | None]
+
+
+def decide(
+    request: NeutralRequest,
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    estimates: Mapping[str, Estimate] | None,
+    *,
+    cost_reference: int | None,
+    scoring_error: str | None,
+    snapshot_hash: str,
+) -> Decision:
+    """Return the decision on a request whose candidates `eliminate` gave.
+
+    `estimates` holds the router's prediction by model, or is None where there is none; `scoring_error` then says why.
+    `cost_reference` is what the cost weight compares with, in nano-dollars; None where the artifact's best model has no price.
+    """
+    predicted = [_with_prediction(request, snapshot, candidate, estimates) for candidate in candidates]
+    considered = _weighed(snapshot, predicted, cost_reference)
+    outcome, basis, error = _choose(request, snapshot, considered, scoring_error)
+    artifact = snapshot.router.artifact
+    return Decision(
+        chosen=outcome if isinstance(outcome, Candidate) else None,
+        refusal=outcome if isinstance(outcome, Refusal) else None,
+        basis=basis,
+        candidates=considered,
+        snapshot_hash=snapshot_hash,
+        artifact_digest=artifact.digest if artifact else None,
+        scoring_error=error,
+    )
+
+
+def _choose(
+    request: NeutralRequest,
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    scoring_error: str | None,
+) -> _Outcome:
+    if not is_served(request, snapshot):
+        return unknown_model(request, snapshot), None, None
+    eligible = [candidate for candidate in candidates if candidate.elimination is None]
+    if not eligible:
+        return no_eligible_model(candidates, snapshot), None, scoring_error
+    if is_pass_through(request, snapshot):
+        return eligible[0], Basis.PASS_THROUGH, None
+    router = snapshot.router
+    default = next((candidate for candidate in eligible if candidate.model == router.default_model), None)
+    if router.strategy == Strategy.DEFAULT and default is not None:
+        return default, Basis.DEFAULT, None
+    if router.strategy != Strategy.LEARNED:
+        return cheapest(eligible), Basis.CHEAPEST, None
+    scored = [candidate for candidate in eligible if candidate.estimate is not None]
+    if scored:
+        return best(snapshot.objective, scored), Basis.LEARNED, None
+    error = scoring_error or NO_ESTIMATES
+    if router.failure_mode == FailureMode.FAIL_CLOSE:
+        return scoring_failed(error, snapshot), None, error
+    if default is not None:
+        return default, Basis.FAIL_OPEN_DEFAULT, error
+    return cheapest(eligible), Basis.FAIL_OPEN_CHEAPEST, error
+
+
+def _with_prediction(
+    request: NeutralRequest, snapshot: Snapshot, candidate: Candidate, estimates: Mapping[str, Estimate] | None
+) -> Candidate:
+    """Return the candidate with its predicted cost, or out if the cap would cut off the answer that is predicted of it."""
+    model = snapshot.model(candidate.model)
+    if candidate.elimination is not None or model is None:
+        return candidate
+    estimate = None if estimates is None else estimates.get(candidate.model)
+    priced = with_predicted_cost(candidate, model, request.choices, estimate)
+    if estimate is None:
+        return replace(priced, detail=UNKNOWN_TO_ARTIFACT) if estimates else priced
+    predicted = ceil(estimate.output_tokens)
+    if candidate.uncapped_output_limit is None or candidate.output_limit >= predicted:
+        return priced
+    needed = candidate.worst_case
+    if model.price is not None and candidate.input_tokens_bound is not None:
+        needed = worst_case(
+            model.price, candidate.input_tokens_bound, request.choices, min(predicted, candidate.uncapped_output_limit)
+        )
+    enough = f", {dollars(needed)} USD needed at worst" if needed is not None else ""
+    detail = f"the cap leaves {candidate.output_limit} output tokens, fewer than the {predicted} predicted{enough}"
+    return replace(priced, elimination=Elimination.CLAMP_TOO_SMALL, detail=detail, worst_case=needed)
+
+
+def _weighed(snapshot: Snapshot, candidates: Sequence[Candidate], cost_reference: int | None) -> tuple[Candidate, ...]:
+    scored = [candidate for candidate in candidates if candidate.elimination is None and candidate.estimate is not None]
+    weighed = {candidate.model: candidate for candidate in weigh(snapshot.objective, scored, cost_reference)}
+    return tuple(weighed.get(candidate.model, candidate) for candidate in candidates)

@@ -1,0 +1,104 @@
+"""What a decision optimises: predicted costs, utilities, and the order that they give. Pure, and the same for equal inputs.
+
+It must not know why a model is eligible, nor what happens where nothing was predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+
+from foresail_api.snapshot import SnapshotModel, SnapshotObjective
+from foresail_router.decision.price import cost_nano
+from foresail_router.decision.types import Candidate
+from foresail_router.engine.interface import Estimate
+
+
+def cost_weight(percent: int) -> float:
+    """Return lambda for a `costWeightPercent`: 0 for 0, else 10^(percent/20 - 3), so that 60 weighs one mean cost as one quality."""
+    return 0.0 if percent == 0 else float(10 ** (percent / 20 - 3))
+
+
+def with_predicted_cost(
+    candidate: Candidate, model: SnapshotModel, choices: int, estimate: Estimate | None
+) -> Candidate:
+    """Return the candidate with its predicted cost: at its expected length, or at its output limit where none is known."""
+    if model.price is None:
+        return replace(candidate, estimate=estimate)
+    price, limit = model.price, candidate.output_limit
+
+    def cost(output_tokens: float) -> int:
+        return cost_nano(price, candidate.input_tokens, choices * min(limit, max(0, ceil(output_tokens))))
+
+    if estimate is None:
+        return replace(candidate, cost=cost(limit))
+    return replace(
+        candidate,
+        estimate=estimate,
+        cost=cost(estimate.output_tokens),
+        cost_p05=cost(estimate.output_tokens_p05),
+        cost_p95=cost(estimate.output_tokens_p95),
+    )
+
+
+def cheapest(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate with the lowest predicted cost; one without a price counts as the dearest; ties by the given order."""
+    return min(candidates, key=_comparable_cost)
+
+
+def with_utilities(
+    candidates: Sequence[Candidate], cost_weight_percent: int, cost_reference: int | None
+) -> tuple[Candidate, ...]:
+    """Return scored candidates with quality - lambda x cost / cost_reference.
+
+    Where the reference is unknown, the dearest candidate's cost is the reference. A model without a price is weighed as the dearest
+    candidate: to know nothing about its cost must not make it attractive.
+    """
+    weight = cost_weight(cost_weight_percent)
+    dearest = max((candidate.cost for candidate in candidates if candidate.cost is not None), default=0)
+    reference = max(1, dearest if cost_reference is None else cost_reference)
+    return tuple(
+        replace(candidate, utility=_quality(candidate) - weight * _cost_or(candidate, dearest) / reference)
+        for candidate in candidates
+    )
+
+
+def best_tradeoff(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of the highest utility; ties go to the cheaper one, then to the given order."""
+    return min(candidates, key=lambda candidate: (-(candidate.utility or 0.0), *_comparable_cost(candidate)))
+
+
+def cheapest_near_best(candidates: Sequence[Candidate], percent: int) -> Candidate:
+    """Return the cheapest candidate whose quality is at most `percent` % below the best one's; ties go to the better one."""
+    floor = max(map(_quality, candidates)) * (100 - percent) / 100
+    near = [candidate for candidate in candidates if _quality(candidate) >= floor]
+    return min(near, key=lambda candidate: (*_comparable_cost(candidate), -_quality(candidate)))
+
+
+def weigh(
+    objective: SnapshotObjective, candidates: Sequence[Candidate], cost_reference: int | None
+) -> tuple[Candidate, ...]:
+    """Return scored candidates with what the objective gives each of them to be compared by, where it gives anything."""
+    if objective.kind == "Tradeoff":
+        return with_utilities(candidates, objective.percent, cost_reference)
+    return tuple(candidates)
+
+
+def best(objective: SnapshotObjective, candidates: Sequence[Candidate]) -> Candidate:
+    """Return the choice among weighed candidates."""
+    if objective.kind == "Tradeoff":
+        return best_tradeoff(candidates)
+    return cheapest_near_best(candidates, objective.percent)
+
+
+def _quality(candidate: Candidate) -> float:
+    return candidate.estimate.quality if candidate.estimate is not None else 0.0
+
+
+def _cost_or(candidate: Candidate, unknown: int) -> int:
+    return unknown if candidate.cost is None else candidate.cost
+
+
+def _comparable_cost(candidate: Candidate) -> tuple[bool, int]:
+    return candidate.cost is None, candidate.cost or 0
