@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hack.control_plane import MissingBinaries, locate
 from tests.support.control_plane import ControlPlane, start_control_plane
-
-CRDS = Path(__file__).parents[2] / "crds"
+from tests.support.foresail_crds import install_crds
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +25,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 @pytest.fixture(scope="session")
 def foresail_crds(control_plane: ControlPlane) -> None:
     """The generated custom resource definitions, established."""
-    files = [argument for file in sorted(CRDS.glob("*.yaml")) for argument in ("-f", str(file))]
-    control_plane.kubectl("apply", "--server-side", *files)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
-    for short_name in ("fpool", "fpolicy"):
-        control_plane.wait_for_kind(short_name)
+    install_crds(control_plane)
 
 
 @pytest.fixture
