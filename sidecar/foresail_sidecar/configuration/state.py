@@ -87,6 +87,11 @@ class ServingHolder:
         self.configuration_errors += 1
         self.configuration_error = error
 
+    def withdraw(self, reason: str) -> None:
+        """Serve nothing from now on, because what was served was taken away."""
+        self.current = None
+        self.refuse(reason)
+
     @contextlib.contextmanager
     def in_use(self) -> Iterator[ServingState | None]:
         """Yield the current state, whose scorer stays open at least until the block is left.

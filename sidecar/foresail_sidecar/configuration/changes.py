@@ -1,0 +1,83 @@
+"""What a new configuration means beside the one before it: pure rules.
+
+Owns the order of snapshots, what counts as a revocation, and what a user should be warned of. It must not know files or loading.
+"""
+
+from __future__ import annotations
+
+from foresail_api.errors import UserError
+from foresail_api.policy import FailureMode, Strategy
+from foresail_api.snapshot import Snapshot
+from foresail_sidecar.configuration.state import ServingState
+
+
+def next_sequence(offered: int | None, content: str, served: int, served_content: str) -> int:
+    """Return the sequence number under which `content` is served; raise `UserError` if it is older than what is served.
+
+    Where the source counts none (`offered` is None), ours rises with each new content.
+    """
+    if offered is None:
+        return served if content == served_content else served + 1
+    if offered < served or (offered == served and content != served_content):
+        raise UserError(
+            f"the snapshot has the sequence number {offered}, but {served} is being served; an older one never replaces a newer one"
+        )
+    return offered
+
+
+def takes_away(before: Snapshot, after: Snapshot) -> bool:
+    """Return whether `after` forbids what `before` allowed, so that it must take effect even if it serves worse."""
+    lost_models = {model.name for model in before.models} - {model.name for model in after.models}
+    upstreams = {(model.name, upstream.url) for model in after.models for upstream in model.upstreams}
+    lost_upstreams = {(model.name, upstream.url) for model in before.models for upstream in model.upstreams} - upstreams
+    lower_cap = after.per_request_nano_dollars is not None and (
+        before.per_request_nano_dollars is None or after.per_request_nano_dollars < before.per_request_nano_dollars
+    )
+    lost_access = before.anonymous_allowed and not after.anonymous_allowed
+    return bool(lost_models or lost_upstreams or lower_cap or lost_access)
+
+
+def warnings(state: ServingState) -> tuple[str, ...]:
+    """Return what a user should know of a state that is served all the same, each with its remedy."""
+    return (*_credential_warnings(state), *_price_warnings(state), *_router_warnings(state))
+
+
+def _credential_warnings(state: ServingState) -> list[str]:
+    unusable = state.models_without_credentials()
+    return [
+        f"model {model.name!r} {'is left out' if model.name in unusable else 'has an upstream that is left out'}: "
+        f"no credential {secret}/{key}; put it into a file {secret}/{key} in the directory of --secrets, or into a Secret manifest"
+        for model in state.snapshot.models
+        for secret, key in state.missing_credentials(model)
+    ]
+
+
+def _price_warnings(state: ServingState) -> list[str]:
+    unpriced = [model.name for model in state.snapshot.models if model.price is None]
+    if not unpriced or state.snapshot.per_request_nano_dollars is not None:
+        return []
+    return [f"no price, so no cost is known and they rank last: {', '.join(unpriced)}; set `price`"]
+
+
+def _router_warnings(state: ServingState) -> list[str]:
+    router = state.snapshot.router
+    if state.artifact_error is not None:
+        then = (
+            "every decision falls back and says so"
+            if router.failure_mode == FailureMode.FAIL_OPEN
+            else "nothing is answered until it is there"
+        )
+        return [f"{state.artifact_error}; {then}"]
+    if router.strategy != Strategy.LEARNED:
+        return [f"no artifact: the strategy is {router.strategy}, which does not read prompts; every decision says so"]
+    known = set(state.artifact.models) if state.artifact else set()
+    unknown = [model.name for model in state.snapshot.models if model.name not in known]
+    absent = sorted(known - {model.name for model in state.snapshot.models})
+    found = []
+    if unknown:
+        found.append(
+            f"the artifact was not trained on {', '.join(unknown)}: never chosen by it; train again to include them"
+        )
+    if absent:
+        found.append(f"the artifact knows models that the pool has not: {', '.join(absent)}; they are ignored")
+    return found

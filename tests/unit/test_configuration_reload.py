@@ -1,0 +1,336 @@
+"""What is served follows its files: changes are taken, broken ones are not, what is taken away is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.configurations import Object, learned, model, policy, pool, secret, write
+
+from foresail_api.errors import UserError
+from foresail_api.manifests import load_manifests
+from foresail_api.snapshot import SnapshotEnvelope
+from foresail_router.engine.interface import ScoreRequest, ScoreResult
+from foresail_sidecar.configuration.artifacts import LoadedRouter
+from foresail_sidecar.configuration.reload import Inputs, Reloader
+from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
+from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+
+
+class NamedScorer:
+    """A scorer that is only told apart from others."""
+
+    async def score(self, request: ScoreRequest) -> ScoreResult:
+        raise NotImplementedError
+
+
+class Routers:
+    """Loads a directory whose file `digest` holds the wanted digest; remembers which ones were closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    async def load(self, directory: Path, digest: str) -> LoadedRouter:
+        found = (directory / "digest").read_text() if (directory / "digest").exists() else "nothing"
+        if found != digest:
+            raise UserError(f"the artifact {directory} has not the digest {digest}")
+
+        async def close() -> None:
+            self.closed.append(digest)
+
+        return LoadedRouter(NamedScorer(), ArtifactFacts(digest, "knn", ("cheap", "dear"), "dear", 20.0, 30.0), close)
+
+
+class Serving:
+    """A reloader over the files of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "all.yaml"
+        self.secrets = folder / "secrets"
+        self.volume = folder / "volume"
+        (self.volume / "router").mkdir(parents=True)
+        self.secrets.mkdir()
+        self.holder = ServingHolder()
+        self.routers = Routers()
+        self.reloader = self.reloading(ManifestSource([self.file], None))
+
+    def reloading(self, source: ManifestSource | SnapshotSource) -> Reloader:
+        inputs = Inputs(source, self.secrets, {"routers": self.volume}, self.routers.load)
+        return Reloader(self.holder, inputs)
+
+    def write(self, *objects: Object) -> None:
+        write(self.file, *objects)
+
+    def credential(self, value: str | None, key: str = "a") -> None:
+        (self.secrets / "keys").mkdir(exist_ok=True)
+        file = self.secrets / "keys" / key
+        file.write_text(value) if value is not None else file.unlink()
+
+    def artifact(self, digest: str) -> None:
+        (self.volume / "router" / "digest").write_text(digest)
+
+    async def polled(self) -> ServingState:
+        await self.reloader.poll()
+        assert self.holder.current is not None
+        return self.holder.current
+
+
+@pytest.fixture
+async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
+    serving = Serving(tmp_path)
+    yield serving
+    await serving.reloader.close()
+
+
+CHEAP, DEAR = model("cheap"), model("dear", price="10")
+BOTH = (pool([CHEAP, DEAR]), policy())
+
+
+async def test_a_change_is_served_under_the_next_sequence_number(serving: Serving) -> None:
+    serving.write(*BOTH)
+    first = await serving.reloader.start()
+    assert await serving.polled() is first
+    serving.write(pool([CHEAP, DEAR]), policy(aliases=["auto", "smart"]))
+    second = await serving.polled()
+    assert (first.sequence, second.sequence) == (1, 2)
+    assert second.snapshot.aliases == ("auto", "smart")
+    assert second.snapshot_hash == second.snapshot.content_hash() != first.snapshot_hash
+
+
+async def test_a_change_that_means_nothing_keeps_the_sequence_number(serving: Serving) -> None:
+    serving.write(*BOTH)
+    await serving.reloader.start()
+    serving.file.write_text(serving.file.read_text() + "\n# a comment\n")
+    assert (await serving.polled()).sequence == 1
+
+
+async def test_a_broken_change_keeps_serving_and_is_counted_and_logged_once(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving.write(*BOTH)
+    first = await serving.reloader.start()
+    for broken in ("kind: [", serving.file.read_text().replace("Cheapest", "Cheap")):
+        serving.file.write_text(broken)
+        with caplog.at_level(logging.ERROR):
+            assert await serving.polled() is first
+            assert await serving.polled() is first
+    assert serving.holder.configuration_errors == 2
+    assert "spec.router.strategy" in (serving.holder.configuration_error or "")
+    assert [record.getMessage() for record in caplog.records] == ["configuration refused"] * 2
+    serving.write(*BOTH)
+    await serving.polled()
+    assert serving.holder.configuration_error is None
+
+
+async def test_a_start_without_anything_to_serve_says_why(serving: Serving) -> None:
+    serving.write(pool([CHEAP]))
+    with pytest.raises(UserError, match=r"no RoutingPolicy in .*all\.yaml"):
+        await serving.reloader.start()
+    serving.write(policy())
+    with pytest.raises(UserError, match="ModelPool 'pool' does not exist"):
+        await serving.reloader.start()
+    backend = model("cheap") | {"upstreams": [{"name": "main", "backendRef": {"name": "vllm", "port": 8000}}]}
+    serving.write(pool([backend]), policy())
+    with pytest.raises(UserError, match="use `url` with `foresail serve`"):
+        await serving.reloader.start()
+
+
+async def test_a_pool_that_was_taken_away_is_not_served_any_longer(serving: Serving) -> None:
+    serving.write(*BOTH)
+    first = await serving.reloader.start()
+    serving.write(policy())
+    assert await serving.polled() is first, "an editor may be replacing the file"
+    await serving.reloader.poll()
+    assert serving.holder.current is None
+    assert "ModelPool 'pool' does not exist" in (serving.holder.configuration_error or "")
+    serving.write(*BOTH)
+    assert (await serving.polled()).snapshot == first.snapshot
+
+
+async def test_a_file_that_is_back_at_the_next_look_was_not_taken_away(serving: Serving) -> None:
+    serving.write(*BOTH)
+    await serving.reloader.start()
+    serving.write(policy())
+    await serving.reloader.poll()
+    serving.write(*BOTH)
+    await serving.reloader.poll()
+    serving.write(policy())
+    assert await serving.polled()
+
+
+SECURED = pool([model("cheap", secret=("keys", "a")), model("dear", secret=("keys", "b"))])
+
+
+async def test_credentials_of_the_directory_win_and_are_followed(serving: Serving) -> None:
+    serving.write(SECURED, policy(), secret({"a": "manifest-a", "b": "manifest-b"}))
+    serving.credential("file-a\n")
+    state = await serving.reloader.start()
+    assert state.credentials == {("keys", "a"): "file-a", ("keys", "b"): "manifest-b"}
+    assert state.models_without_credentials() == frozenset()
+    serving.credential("rotated\n")
+    assert (await serving.polled()).credentials["keys", "a"] == "rotated"
+    serving.credential(None)
+    assert (await serving.polled()).credentials["keys", "a"] == "manifest-a"
+
+
+async def test_a_revoked_credential_is_gone_even_while_the_manifests_are_broken(serving: Serving) -> None:
+    serving.write(SECURED, policy())
+    serving.credential("file-a")
+    serving.credential("file-b", key="b")
+    await serving.reloader.start()
+    serving.file.write_text("kind: [")
+    serving.credential(None)
+    state = await serving.polled()
+    assert state.models_without_credentials() == {"cheap"}
+    assert state.credentials == {("keys", "b"): "file-b"}
+    assert serving.holder.configuration_errors == 1
+    assert any("'cheap' is left out: no credential keys/a" in warning for warning in serving.reloader.warnings)
+
+
+async def test_credentials_do_not_show(serving: Serving) -> None:
+    serving.write(SECURED, policy(), secret({"a": "sk-hidden"}))
+    assert "sk-hidden" not in repr(await serving.reloader.start())
+
+
+async def test_an_older_snapshot_never_replaces_a_newer_one(serving: Serving, tmp_path: Path) -> None:
+    serving.write(*BOTH)
+    snapshot = ManifestSource([serving.file], None).load().snapshot
+    renamed = snapshot.model_copy(update={"aliases": ("smart",)})
+    path = tmp_path / "snapshot.json"
+    path.write_text(SnapshotEnvelope.seal(snapshot, 7).to_json())
+    serving.reloader = serving.reloading(SnapshotSource(path))
+    assert (await serving.reloader.start()).sequence == 7
+    for sequence in (6, 7):
+        path.write_text(SnapshotEnvelope.seal(renamed, sequence).to_json())
+        assert (await serving.polled()).snapshot.aliases == ("auto",)
+        assert f"has the sequence number {sequence}, but 7" in (serving.holder.configuration_error or "")
+    path.write_text(SnapshotEnvelope.seal(renamed, 8).to_json())
+    assert (await serving.polled()).snapshot.aliases == ("smart",)
+    path.write_text("{")
+    assert (await serving.polled()).sequence == 8
+
+
+def routed(digest: str = DIGEST, models: list[Object] | None = None, **router: str) -> tuple[Object, Object]:
+    return pool(models or [CHEAP, DEAR]), policy(router=learned(digest, **router))
+
+
+async def test_an_artifact_is_loaded_from_its_volume(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.write(*routed())
+    state = await serving.reloader.start()
+    assert state.artifact_error is None
+    assert state.scorer is not None
+    assert state.artifact is not None
+    assert state.artifact.digest == DIGEST
+
+
+async def test_a_missing_artifact_is_served_without_and_taken_when_it_comes(serving: Serving) -> None:
+    serving.write(*routed())
+    state = await serving.reloader.start()
+    assert state.scorer is None
+    assert f"has not the digest {DIGEST}" in (state.artifact_error or "")
+    assert any("every decision falls back and says so" in warning for warning in serving.reloader.warnings)
+    serving.artifact(DIGEST)
+    state = await serving.polled()
+    assert state.artifact_error is None
+    assert state.scorer is not None
+
+
+async def test_a_new_artifact_that_cannot_be_loaded_keeps_the_old_one_until_it_can(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.write(*routed())
+    first = await serving.reloader.start()
+    serving.write(*routed(OTHER_DIGEST))
+    assert await serving.polled() is first
+    assert serving.holder.configuration_errors == 1
+    serving.artifact(OTHER_DIGEST)
+    state = await serving.polled()
+    assert state.artifact is not None
+    assert state.artifact.digest == OTHER_DIGEST
+    assert serving.holder.configuration_error is None
+
+
+async def test_a_model_that_was_taken_away_is_gone_even_if_the_new_artifact_is_missing(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.write(*routed())
+    await serving.reloader.start()
+    serving.write(*routed(OTHER_DIGEST, models=[CHEAP]))
+    state = await serving.polled()
+    assert [model.name for model in state.snapshot.models] == ["cheap"]
+    assert state.artifact_error is not None
+
+
+async def test_the_same_artifact_is_not_loaded_again(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.write(*routed())
+    first = await serving.reloader.start()
+    serving.write(*routed(failureMode="FailClose"))
+    second = await serving.polled()
+    assert second.scorer is first.scorer
+    assert serving.routers.closed == []
+
+
+async def test_a_replaced_scorer_is_closed_after_the_last_request_that_uses_it(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.write(*routed())
+    await serving.reloader.start()
+    with serving.holder.in_use() as state:
+        serving.artifact(OTHER_DIGEST)
+        serving.write(*routed(OTHER_DIGEST))
+        assert (await serving.polled()).scorer is not (state and state.scorer)
+        await asyncio.sleep(0)
+        assert serving.routers.closed == []
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert serving.routers.closed == [DIGEST]
+    await serving.reloader.close()
+    assert serving.routers.closed == [DIGEST, OTHER_DIGEST]
+
+
+async def test_an_artifact_stays_inside_of_its_volume(serving: Serving, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "digest").write_text(DIGEST)
+    (serving.volume / "link").symlink_to(outside)
+    serving.write(pool([CHEAP, DEAR]), policy(router=learned(DIGEST, path="link")))
+    assert "leaves its volume" in ((await serving.reloader.start()).artifact_error or "")
+
+
+async def test_a_volume_that_is_not_mapped_is_named_with_the_flag(serving: Serving) -> None:
+    serving.write(pool([CHEAP, DEAR]), policy(router=learned(DIGEST, claim="elsewhere")))
+    assert "--volume-claim elsewhere=DIR" in ((await serving.reloader.start()).artifact_error or "")
+
+
+async def test_looking_goes_on_after_a_broken_change(serving: Serving) -> None:
+    serving.write(*BOTH)
+    changes = iter(["kind: [", None])
+    looks = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == 0.5
+        change = next(changes, "done")
+        if change == "done":
+            looks.set()
+            await asyncio.Event().wait()
+        serving.file.write_text(change) if change else serving.write(pool([CHEAP]), policy())
+
+    inputs = Inputs(ManifestSource([serving.file], None), None, {}, serving.routers.load)
+    reloader = Reloader(serving.holder, inputs, interval_seconds=0.5, sleep=sleep)
+    await reloader.start()
+    running = asyncio.create_task(reloader.run())
+    async with asyncio.timeout(10):
+        await looks.wait()
+    running.cancel()
+    assert serving.holder.configuration_errors == 1
+    assert serving.holder.current is not None
+    assert len(serving.holder.current.snapshot.models) == 1
+
+
+def test_the_manifests_of_these_tests_are_valid(tmp_path: Path) -> None:
+    assert load_manifests([write(tmp_path / "a.yaml", *BOTH, secret({"a": "b"}))]).policies
