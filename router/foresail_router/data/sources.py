@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foresail_api.errors import UserError
 from foresail_router.data.matrix import OutcomeMatrix, build_matrix, load_directory
@@ -159,8 +160,8 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _priced(matrix: OutcomeMatrix, where: str) -> OutcomeMatrix:
-    priced = np.isfinite(matrix.cost_usd).any(axis=0)
+    priced: NDArray[np.bool_] = np.asarray(np.isfinite(matrix.cost_usd).any(axis=0))
     if not priced.any():
         raise UserError(f"--pool {PRICED_POOL}: {where} has no costs; leave the option out")
     kept = matrix.columns([model for model, has_cost in zip(matrix.models, priced, strict=True) if has_cost])
-    return kept.rows(np.isfinite(kept.score).any(axis=1))
+    return kept.rows(np.asarray(np.isfinite(kept.score).any(axis=1)))
