@@ -1,0 +1,57 @@
+"""Answers as any protocol gives them: what they used, how they ended, and the state machine that reads them without I/O.
+
+It must not know any protocol's bodies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the upstream reports to have billed, reasoning included in the output."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class EndingKind(StrEnum):
+    """How an answer ended."""
+
+    COMPLETE = "Complete"
+    CUT = "Cut"
+    ERROR = "Error"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an answer: `rest` is what remains to be relayed, `error` the upstream's message, shortened, if it sent one."""
+
+    kind: EndingKind
+    rest: bytes
+    error: str | None = None
+
+
+class AnswerMachine(Protocol):
+    """Reads one answer as its bytes arrive. Never raises on what an upstream sends, and holds a bounded amount of it."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream reported so far, or None."""
+
+    @property
+    def started(self) -> bool:
+        """Whether any part of an answer has come."""
+
+    @property
+    def output_bytes(self) -> int:
+        """UTF-8 bytes of all generated text that has come, over all choices. Reasoning that the upstream hides is not in it."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes from the upstream and return those to relay to the client now."""
+
+    def finish(self) -> Ending:
+        """Say how the answer ended, once the upstream sends no more, whatever the cause."""

@@ -1,0 +1,169 @@
+"""Reads the answers of chat completions, whole or streamed: what to relay, what was used, how it ended. No I/O, never raises.
+
+It must not know prices, connections, or which request it answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
+
+from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind, Usage
+from foresail_sidecar.protocols.openai.bodies import error_event, error_in
+from foresail_sidecar.protocols.openai.sse import Event, EventReader
+
+MOST_BODY_BYTES: Final = 32 << 20
+_DONE = b"[DONE]"
+_NOT_GENERATED = frozenset({"role", "id", "type", "index"})
+
+
+def answer_machine(*, stream: bool, wants_usage: bool) -> AnswerMachine:
+    """Return the machine for one answer: `stream` if the upstream sends events, `wants_usage` if the client asked for usage on them."""
+    return StreamedAnswer(wants_usage) if stream else WholeAnswer()
+
+
+class WholeAnswer:
+    """A JSON answer. It is held until its end, because its headers state what it cost; beyond 32 MiB it counts as cut."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        self._too_large = False
+        self.usage: Usage | None = None
+        self.started = False
+        self.output_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Keep the bytes; nothing is relayed before the end."""
+        if len(self._body) + len(chunk) > MOST_BODY_BYTES:
+            self._too_large = True
+        else:
+            self._body += chunk
+        self.started = self.started or bool(chunk)
+        return []
+
+    def finish(self) -> Ending:
+        """Return the whole body as the rest, if it is one JSON object."""
+        value = None if self._too_large else _json(bytes(self._body))
+        if not isinstance(value, Mapping):
+            return Ending(EndingKind.CUT, b"")
+        self.usage = _usage(value)
+        error = error_in(value)
+        if error is not None:
+            return Ending(EndingKind.ERROR, bytes(self._body), error.message)
+        self.output_bytes = sum(_generated_bytes(choice.get("message")) for choice in _choices(value))
+        return Ending(EndingKind.COMPLETE, bytes(self._body))
+
+
+class StreamedAnswer:
+    """A stream of events, relayed event by event as their bytes came; the usage event only if the client asked for it."""
+
+    def __init__(self, wants_usage: bool) -> None:
+        self._wants_usage = wants_usage
+        self._events = EventReader()
+        self._done = False
+        self._error: str | None = None
+        self._open: set[Any] = set()
+        self._closed: set[Any] = set()
+        self.usage: Usage | None = None
+        self.started = False
+        self.output_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the bytes of the events that the chunk completes."""
+        return [relayed for event in self._events.feed(chunk) if (relayed := self._take(event))]
+
+    def finish(self) -> Ending:
+        """Say how the stream ended. What is left of an event that was cut is not relayed, so that it cannot pass for one."""
+        inside = self._events.inside_event
+        last = self._events.finish()
+        whole = last is not None and last.data is not None and _is_whole(last.data)
+        rest = self._take(last) if last is not None and (whole or inside) else b""
+        if self._error is None and (self._done or (self._closed and self._closed >= self._open)):
+            return Ending(EndingKind.COMPLETE, rest)
+        kind = EndingKind.CUT if self._error is None else EndingKind.ERROR
+        return Ending(kind, rest + b"\n\n" if rest or inside else b"", self._error)
+
+    def _take(self, event: Event) -> bytes:
+        if event.data is None:
+            self.started = True
+            self.output_bytes += len(event.raw)
+            return event.raw
+        if not event.data:
+            return event.raw
+        if event.data.strip() == _DONE:
+            self._done = True
+            return event.raw
+        value = _json(event.data)
+        if not isinstance(value, Mapping):
+            return event.raw
+        error = error_in(value)
+        if error is not None or event.name == b"error":
+            return self._take_error(event, value)
+        self.usage = _usage(value) or self.usage
+        choices = _choices(value)
+        for choice in choices:
+            self._take_choice(choice)
+        if not choices and isinstance(value.get("usage"), Mapping) and not self._wants_usage:
+            return b""
+        return event.raw
+
+    def _take_choice(self, choice: Mapping[str, Any]) -> None:
+        index = choice.get("index", 0)
+        index = index if isinstance(index, int) else 0
+        self._open.add(index)
+        generated = _generated_bytes(choice.get("delta"))
+        self.output_bytes += generated
+        self.started = self.started or generated > 0
+        if choice.get("finish_reason") is not None:
+            self._closed.add(index)
+
+    def _take_error(self, event: Event, value: Mapping[str, Any]) -> bytes:
+        """Relay an error event, in the one shape on which OpenAI's SDK raises."""
+        error = error_in(value)
+        self._error = error.message if error else "the upstream sent an error"
+        if value.get("error"):
+            return event.raw
+        return error_event(self._error, (error and error.type) or "upstream_error", error.code if error else None)
+
+
+def _is_whole(data: bytes) -> bool:
+    return data.strip() == _DONE or isinstance(_json(data), Mapping)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _choices(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    choices = value.get("choices")
+    return [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
+
+
+def _usage(value: Mapping[str, Any]) -> Usage | None:
+    """Return the usage that a body or event reports. Some servers leave reasoning out of the completion, but not out of the total."""
+    usage = value.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not _is_count(prompt) or not _is_count(completion):
+        return None
+    return Usage(prompt, max(completion, total - prompt) if _is_count(total) else completion)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
+def _generated_bytes(part: Any) -> int:
+    """Return the UTF-8 bytes of all generated text in a message or a delta of one."""
+    if isinstance(part, str):
+        return len(part.encode("utf-8", "surrogatepass"))
+    if isinstance(part, list):
+        return sum(map(_generated_bytes, part))
+    if isinstance(part, Mapping):
+        return sum(_generated_bytes(value) for name, value in part.items() if name not in _NOT_GENERATED)
+    return 0

@@ -1,0 +1,144 @@
+"""What a conversation asks for: its text, its bytes as prompt, the capabilities that it needs, and what in it has no price.
+
+Owns messages and their parts. It must not know the other fields of a request, nor spans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from foresail_api.pool import Capability
+from foresail_sidecar.protocols.errors import BadRequest
+from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
+from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
+from foresail_sidecar.protocols.openai.spans import read_value, shown
+
+_TOOL_ROLES = frozenset({"tool", "function"})
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What was read from the messages so far. `user_text` is the last user message's, `first_text` the first text of all."""
+
+    required: set[Capability] = field(default_factory=set)
+    unpriceable: str | None = None
+    user_text: str | None = None
+    other_texts: list[str] = field(default_factory=list)
+    input_bytes: int = 0
+    media: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the router reads: the last user message, or all texts where there is none; valid Unicode."""
+        text = "\n".join(self.other_texts) if self.user_text is None else self.user_text
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def read_messages(messages: list[Any]) -> Conversation:
+    """Return what the conversation asks for; raise `BadRequest` that names the message if one is malformed."""
+    conversation = Conversation()
+    for index, message in enumerate(messages):
+        _read_message(conversation, message, f"messages[{index}]")
+    conversation.input_bytes += json_bytes(
+        [_without_media(message) for message in messages] if conversation.media else messages
+    )
+    return conversation
+
+
+def _read_message(conversation: Conversation, message: Any, path: str) -> None:
+    if not isinstance(message, dict):
+        raise BadRequest(f"`{path}` must be an object with a `role`, not {shown(message)}.", path, "invalid_type")
+    role = message.get("role")
+    if not isinstance(role, str):
+        raise BadRequest(
+            f'`{path}.role` must be a string, such as "user"; it is {shown(role)}.', f"{path}.role", "invalid_type"
+        )
+    text = _content_text(conversation, message.get("content"), f"{path}.content")
+    if role == "user":
+        conversation.user_text = text
+    elif conversation.user_text is None and text:
+        conversation.other_texts.append(text)
+    if role in _TOOL_ROLES:
+        conversation.required.add(Capability.TOOLS)
+    if len(message) > 2:
+        _read_other_fields(conversation, message, path)
+
+
+def _content_text(conversation: Conversation, content: Any, path: str) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        raise BadRequest(f"`{path}` must be a string or a list of parts, not {shown(content)}.", path, "invalid_type")
+    texts = [_part_text(conversation, part, f"{path}[{index}]") for index, part in enumerate(content)]
+    return "\n".join(text for text in texts if text)
+
+
+def _part_text(conversation: Conversation, part: Any, path: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        raise BadRequest(f'`{path}` must be an object with a `type`, such as "text".', path, "invalid_type")
+    text_field = TEXT_PARTS.get(kind)
+    if text_field is None:
+        _read_media(conversation, kind, path)
+        return ""
+    text = part.get(text_field)
+    if not isinstance(text, str):
+        raise BadRequest(f"`{path}.{text_field}` must be a string.", f"{path}.{text_field}", "invalid_type")
+    if len(part) > 2:
+        _mark(conversation, f"`{path}` has fields beside `type` and `{text_field}`")
+    return text
+
+
+def _read_media(conversation: Conversation, kind: str, path: str) -> None:
+    capability = MEDIA_PARTS.get(kind)
+    if capability is None:
+        _mark(conversation, f"`{path}` is of the type {shown(kind)}, which Foresail does not know")
+        return
+    conversation.media = True
+    conversation.required.add(capability)
+    _mark(conversation, f"`{path}` is media ({kind}), which has no price yet")
+
+
+def _read_other_fields(conversation: Conversation, message: dict[str, Any], path: str) -> None:
+    for name, value in message.items():
+        if value is not None and value != [] and name not in MESSAGE_FIELDS:
+            if name == "audio":
+                conversation.required.add(Capability.AUDIO)
+            _mark(conversation, f"`{path}` has the field {shown(name)}, which Foresail does not know")
+    calls = message.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        raise BadRequest(f"`{path}.tool_calls` must be a list.", f"{path}.tool_calls", "invalid_type")
+    called = [call.get("function") for call in calls or [] if isinstance(call, dict)]
+    if message.get("function_call") is not None:
+        called.append(message["function_call"])
+    if calls or called:
+        conversation.required.add(Capability.TOOLS)
+    if len(calls or []) > 1:
+        conversation.required.add(Capability.PARALLEL_TOOLS)
+    for function in called:
+        arguments = function.get("arguments") if isinstance(function, dict) else None
+        if isinstance(arguments, str):
+            conversation.input_bytes += _reprinted(arguments)
+
+
+def _reprinted(arguments: str) -> int:
+    """Return the bytes that a call's arguments grow by if the upstream reads them and prints them anew."""
+    try:
+        value = read_value(arguments)
+    except ValueError:
+        return 0
+    return max(0, printed_bytes(value) - text_bytes(arguments))
+
+
+def _without_media(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": [part for part in content if part["type"] not in MEDIA_PARTS]}
+
+
+def _mark(conversation: Conversation, why: str) -> None:
+    conversation.unpriceable = conversation.unpriceable or why

@@ -1,0 +1,61 @@
+"""How many bytes a value becomes as prompt text: an upper bound on what an upstream's tokenizer can see of it. Pure and linear.
+
+It must not know which fields of a body count.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from typing import Any
+
+_INDENT = 4
+# Normalising sorts combining marks in quadratic time; this many take a few milliseconds at worst.
+_MOST_MARKS = 2000
+
+
+def text_bytes(text: str) -> int:
+    """Return the UTF-8 bytes of a text, or of its NFKC form where that is longer (never less, sometimes more, for extreme texts)."""
+    if text.isascii():
+        return len(text)
+    size = _size(text)
+    if unicodedata.is_normalized("NFKC", text):
+        return size
+    counts = Counter(text)
+    if sum(number for character, number in counts.items() if unicodedata.combining(character)) <= _MOST_MARKS:
+        return max(size, _size(unicodedata.normalize("NFKC", text)))
+    # Composing never adds bytes, so the sum of the decomposed characters bounds the normal form.
+    return max(
+        size,
+        sum(number * _size(unicodedata.normalize("NFKD", character)) for character, number in counts.items()),
+    )
+
+
+def json_bytes(value: Any) -> int:
+    """Return the bytes of a value printed as JSON, unescaped, with a space after each comma and colon."""
+    return text_bytes(json.dumps(value, ensure_ascii=False))
+
+
+def printed_bytes(value: Any) -> int:
+    """Return the bytes of a value printed as JSON with an indentation of four spaces, as chat templates print tools."""
+    return json_bytes(value) + _indentation(value)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _indentation(value: Any) -> int:
+    """Return the line breaks and spaces that indenting adds; it walks containers only."""
+    added = 0
+    level = [value] if isinstance(value, (dict, list)) else []
+    depth = 0
+    while level:
+        deeper = []
+        for container in level:
+            children = container.values() if isinstance(container, dict) else container
+            added += len(container) * (1 + _INDENT * (depth + 1)) + 1 + _INDENT * depth
+            deeper += [child for child in children if isinstance(child, (dict, list))]
+        level, depth = deeper, depth + 1
+    return added

@@ -1,0 +1,190 @@
+"""Reads a chat completion request: the neutral request for the decision, and the places in the text that a rewrite changes.
+
+Raises `BadRequest` in the words of the body's fields. It must not know models, prices or connections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from foresail_api.pool import Capability
+from foresail_router.decision.types import NeutralRequest
+from foresail_sidecar.protocols.errors import BadRequest
+from foresail_sidecar.protocols.openai.content import read_messages
+from foresail_sidecar.protocols.openai.count import printed_bytes
+from foresail_sidecar.protocols.openai.fields import (
+    CLIENT_TOOLS,
+    CONTROL_NAMES,
+    DECISIVE,
+    LIMIT_FIELDS,
+    LISTED_SERVICE_TIERS,
+    NOT_PROMPT,
+    TOOL_FIELDS,
+    UNPRICEABLE,
+)
+from foresail_sidecar.protocols.openai.spans import Member, decode, read_object, shown
+
+MOST_CHOICES = 128
+_LARGEST_LIMIT = 2**53
+_NO_REASONING = frozenset({None, "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedChat:
+    """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members."""
+
+    neutral: NeutralRequest
+    wants_usage: bool
+    text: str = field(repr=False)
+    members: dict[str, Member] = field(repr=False)
+
+
+def parse_request(body: bytes) -> ParsedChat:
+    """Return what a body asks for; raise `BadRequest` (status 400) if it cannot be read in one way only."""
+    text = decode(body)
+    members = read_object(text)
+    _refuse_look_alikes(members)
+    fields = {name: member.value for name, member in members.items()}
+    model = _model(fields)
+    conversation = read_messages(_messages(fields))
+    stream = _boolean(fields, "stream")
+    wants_usage = _wants_usage(fields)
+    neutral = NeutralRequest(
+        model=model,
+        text=conversation.text,
+        input_bytes=conversation.input_bytes + _other_prompt_bytes(fields),
+        required=frozenset(conversation.required | _required(fields)),
+        output_limit=_output_limit(fields),
+        choices=max(_count(fields, "n", MOST_CHOICES) or 1, _count(fields, "best_of", MOST_CHOICES) or 1),
+        stream=stream,
+        unpriceable=conversation.unpriceable or _unpriceable(fields),
+    )
+    return ParsedChat(neutral, wants_usage, text, members)
+
+
+def _refuse_look_alikes(members: dict[str, Member]) -> None:
+    for name in members:
+        if name not in DECISIVE and name not in UNPRICEABLE and name.casefold() in CONTROL_NAMES:
+            raise BadRequest(
+                f"The field {shown(name)} differs from `{name.casefold()}` in case only; write it in lower case.",
+                name,
+                "unknown_parameter",
+            )
+
+
+def _model(fields: dict[str, Any]) -> str:
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest(
+            f'`model` must name a model or an alias, such as "auto"; it is {shown(model)}.', "model", "invalid_type"
+        )
+    return model
+
+
+def _messages(fields: dict[str, Any]) -> list[Any]:
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        what = "an empty list" if messages == [] else "not a list" if "messages" in fields else "missing"
+        raise BadRequest(
+            f"`messages` must be a list with at least one message; it is {what}.", "messages", "invalid_type"
+        )
+    return messages
+
+
+def _count(fields: dict[str, Any], name: str, most: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= most:
+        raise BadRequest(f"`{name}` must be a whole number from 1 to {most}, not {shown(value)}.", name)
+    return value
+
+
+def _output_limit(fields: dict[str, Any]) -> int | None:
+    limits = [_count(fields, name, _LARGEST_LIMIT) for name in LIMIT_FIELDS.values()]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _boolean(fields: dict[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"`{name}` must be true or false, not {shown(value)}.", name, "invalid_type")
+    return bool(value)
+
+
+def _wants_usage(fields: dict[str, Any]) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise BadRequest(f"`stream_options` must be an object, not {shown(options)}.", "stream_options", "invalid_type")
+    include = options.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise BadRequest(
+            f"`stream_options.include_usage` must be true or false, not {shown(include)}.",
+            "stream_options.include_usage",
+            "invalid_type",
+        )
+    return bool(include)
+
+
+def _other_prompt_bytes(fields: dict[str, Any]) -> int:
+    counted = {name: value for name, value in fields.items() if name not in NOT_PROMPT and name != "messages"}
+    return printed_bytes(counted) if counted else 0
+
+
+def _required(fields: dict[str, Any]) -> set[Capability]:
+    required = set()
+    for name in ("tools", "functions"):
+        if not isinstance(fields.get(name), list | None):
+            raise BadRequest(f"`{name}` must be a list, not {shown(fields[name])}.", name, "invalid_type")
+        if fields.get(name):
+            required.add(Capability.TOOLS)
+    if _boolean(fields, "parallel_tool_calls"):
+        required.add(Capability.PARALLEL_TOOLS)
+    response_format = fields.get("response_format")
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+        required.add(Capability.JSON_SCHEMA)
+    if fields.get("audio") is not None or "audio" in _modalities(fields):
+        required.add(Capability.AUDIO)
+    effort = fields.get("reasoning_effort")
+    if effort is not None and not isinstance(effort, str):
+        raise BadRequest(
+            f"`reasoning_effort` must be a string, not {shown(effort)}.", "reasoning_effort", "invalid_type"
+        )
+    if effort not in _NO_REASONING:
+        required.add(Capability.REASONING)
+    return required
+
+
+def _modalities(fields: dict[str, Any]) -> list[Any]:
+    modalities = fields.get("modalities")
+    if modalities is not None and not isinstance(modalities, list):
+        raise BadRequest(f"`modalities` must be a list, not {shown(modalities)}.", "modalities", "invalid_type")
+    return modalities or []
+
+
+def _unpriceable(fields: dict[str, Any]) -> str | None:
+    for name, why in UNPRICEABLE.items():
+        if fields.get(name) is not None:
+            return f"`{name}`: {why}"
+    tier = fields.get("service_tier")
+    if tier is not None and tier not in LISTED_SERVICE_TIERS:
+        return f"`service_tier` {shown(tier)}: it can cost more than the list price"
+    other = [modality for modality in _modalities(fields) if modality != "text"]
+    if other:
+        return f"`modalities` {shown(other[0])}: only text has a price"
+    for index, tool in enumerate(fields.get("tools") or []):
+        if not _run_by_client(tool):
+            return f"`tools[{index}]`: run by the provider, at a price of its own, or unknown"
+    return None
+
+
+def _run_by_client(tool: Any) -> bool:
+    return (
+        isinstance(tool, dict)
+        and tool.keys() <= TOOL_FIELDS
+        and tool.get("type", "function") in CLIENT_TOOLS
+        and not CLIENT_TOOLS.isdisjoint(tool)
+    )

@@ -1,0 +1,133 @@
+"""A JSON object with the place of each of its members in the text, so that a few can be changed and all else kept to the byte.
+
+Owns strictness about JSON: what two readers could understand differently is refused. It must not know any field's name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from foresail_sidecar.protocols.errors import BadRequest
+
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+_LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of an object: its value, and where key and value lie in the text, in characters, ends exclusive."""
+
+    value: Any
+    key_start: int
+    key_end: int
+    value_start: int
+    value_end: int
+
+
+def decode(body: bytes) -> str:
+    """Return the body as text; raise `BadRequest` if it is not UTF-8 or begins with a byte order mark."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise broken(f"byte {error.start} is not UTF-8; encode it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise broken("it begins with a byte order mark; leave that out")
+    return text
+
+
+def read_object(text: str) -> dict[str, Member]:
+    """Return the members of the one JSON object that is the text; raise `BadRequest` for anything else."""
+    members, end = read_members(text, _skip(text, 0))
+    if _skip(text, end) != len(text):
+        raise broken(f"there is more after the end of the object, at character {end}; send one object")
+    return members
+
+
+def read_members(text: str, start: int) -> tuple[dict[str, Member], int]:
+    """Return the members of the object that begins at `start`, and where it ends. Raises `BadRequest` if it is broken."""
+    if text[start : start + 1] != "{":
+        raise broken("it must be an object, such as {...}")
+    members: dict[str, Member] = {}
+    at = _skip(text, start + 1)
+    if text[at : at + 1] == "}":
+        return members, at + 1
+    while True:
+        key, key_end = _value(text, at)
+        if not isinstance(key, str):
+            raise broken(f"expected a field's name in double quotes at character {at}")
+        colon = _skip(text, key_end)
+        if text[colon : colon + 1] != ":":
+            raise broken(f"expected ':' at character {colon}")
+        value_start = _skip(text, colon + 1)
+        value, value_end = _value(text, value_start)
+        if key in members:
+            raise _repeated(key)
+        members[key] = Member(value, at, key_end, value_start, value_end)
+        at = _skip(text, value_end)
+        mark = text[at : at + 1]
+        if mark == "}":
+            return members, at + 1
+        if mark != ",":
+            raise broken(f"expected ',' or '}}' at character {at}")
+        at = _skip(text, at + 1)
+
+
+def read_value(text: str) -> Any:
+    """Return the value of a text that is JSON; raise `ValueError` if it is not, and `BadRequest` if readers could differ on it."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def broken(problem: str) -> BadRequest:
+    """Return the error for a body that is not the JSON that it must be."""
+    return BadRequest(f"The request body is not valid JSON: {problem}.", None, "invalid_json")
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON for a message, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _skip(text: str, at: int) -> int:
+    match = _WHITESPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    try:
+        return _decoder.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        raise broken(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:  # a whole number with more digits than Python reads
+        raise broken(str(error).split(";")[0].lower()) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        raise _repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    return value
+
+
+def _repeated(key: str) -> BadRequest:
+    return BadRequest(f"The field {shown(key)} appears twice in the same object; send it once.", None, "invalid_json")
+
+
+def _too_deep() -> BadRequest:
+    return broken("it is nested too deeply; send fewer levels")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise broken(f"{name} is not a number in JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -1,0 +1,84 @@
+"""Server-sent events out of a byte stream, each with its exact bytes. Bounded, and indifferent to where the chunks are cut.
+
+It must not know what the events mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MOST_EVENT_BYTES = 1 << 20
+
+# An event ends with an empty line. `(?>` keeps a CR LF from being read as two line ends.
+_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LONGEST_END = 4
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its bytes with the empty line, its joined `data`, and its name. Comments alone give empty data.
+
+    `data` is None for a piece of an event that is too large to be held: it can be relayed but not read.
+    """
+
+    raw: bytes
+    data: bytes | None
+    name: bytes
+
+
+class EventReader:
+    """Cuts a byte stream into events. Holds at most one event of up to a mebibyte, plus the chunk that completes it."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._oversized = False
+
+    @property
+    def inside_event(self) -> bool:
+        """Whether an event that was relayed in part has not ended."""
+        return self._oversized
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that the chunk completes."""
+        self._buffer += chunk
+        start = 0
+        while match := _END.search(self._buffer, max(start, self._searched)):
+            if match.end() == len(self._buffer) and self._buffer[-1:] == b"\r":
+                break  # a LF that belongs to this end may follow
+            raw = bytes(self._buffer[start : match.end()])
+            start = self._searched = match.end()
+            yield Event(raw, None, b"") if self._oversized else read_event(raw)
+            self._oversized = False
+        del self._buffer[:start]
+        self._searched = max(0, len(self._buffer) - _LONGEST_END)
+        if len(self._buffer) > MOST_EVENT_BYTES:
+            keep = _LONGEST_END
+            self._oversized = True
+            yield Event(bytes(self._buffer[:-keep]), None, b"")
+            del self._buffer[:-keep]
+            self._searched = 0
+
+    def finish(self) -> Event | None:
+        """Return what is left of a stream that ended without an empty line."""
+        raw = bytes(self._buffer)
+        self._buffer.clear()
+        if not raw:
+            return None
+        return Event(raw, None, b"") if self._oversized else read_event(raw)
+
+
+def read_event(raw: bytes) -> Event:
+    """Return the event of those bytes."""
+    data, name = [], b""
+    for line in _LINE_END.split(raw.removeprefix(_BYTE_ORDER_MARK)):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return Event(raw, b"\n".join(data), name)
