@@ -1,0 +1,128 @@
+"""`foresail serve`: one policy from YAML files or from a snapshot, as an OpenAI-compatible endpoint.
+
+Owns the flags. It must not know how a configuration is read, nor how a request is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from foresail_api.console import Command
+from foresail_api.errors import UserError
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "-f",
+        "--file",
+        dest="files",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        action="extend",
+        help="YAML files, or directories of YAML files, with a ModelPool, a RoutingPolicy and, if you like, Secrets",
+    )
+    source.add_argument("--snapshot", metavar="FILE", type=Path, help="a compiled snapshot instead of YAML files")
+    parser.add_argument("--policy", metavar="NAME", help="the RoutingPolicy to serve, if the files hold several")
+    parser.add_argument(
+        "--secrets",
+        metavar="DIR",
+        type=Path,
+        help="directory of credentials, one file <secret>/<key> each; wins over manifests",
+    )
+    parser.add_argument(
+        "--volume-claim",
+        dest="volume_claims",
+        metavar="NAME=DIR",
+        type=_volume_claim,
+        action="append",
+        default=[],
+        help="directory that stands for the volume claim NAME of an artifact; may be repeated",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=_between(int, 0, 65535),
+        default=8080,
+        help="port to listen on; 0 takes a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scorer-socket",
+        metavar="PATH",
+        type=Path,
+        help="Unix socket of a process that scores, instead of scoring in this one",
+    )
+    parser.add_argument(
+        "--body-limit-mebibytes",
+        metavar="N",
+        type=_between(int, 1, 1024),
+        default=8,
+        help="largest request; a larger one gets status 413 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shutdown-delay-seconds",
+        metavar="N",
+        type=_between(float, 0, 3600),
+        default=0,
+        help="after the signal to end, answer new requests for that long while /readyz says 503 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        metavar="N",
+        type=_between(float, 0, 3600),
+        default=20,
+        help="longest wait for requests under way at the end (default: %(default)s)",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.policy is not None and arguments.snapshot is not None:
+        raise UserError("--policy chooses among YAML files; a snapshot holds one policy only")
+    from foresail_sidecar.configuration.reload import Inputs
+    from foresail_sidecar.configuration.routers import router_loader
+    from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
+    from foresail_sidecar.fronts.http.settings import MEBIBYTE, HttpSettings
+    from foresail_sidecar.serving.process import Options, serve
+
+    source = (
+        SnapshotSource(arguments.snapshot)
+        if arguments.snapshot is not None
+        else ManifestSource(arguments.files, arguments.policy)
+    )
+    inputs = Inputs(source, arguments.secrets, dict(arguments.volume_claims), router_loader(arguments.scorer_socket))
+    options = Options(
+        host=arguments.host,
+        port=arguments.port,
+        settings=HttpSettings(body_limit_bytes=arguments.body_limit_mebibytes * MEBIBYTE),
+        delay_seconds=arguments.shutdown_delay_seconds,
+        drain_seconds=arguments.drain_seconds,
+    )
+    return serve(inputs, options)
+
+
+def _volume_claim(text: str) -> tuple[str, Path]:
+    name, separator, directory = text.partition("=")
+    if not (name and separator and directory):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
+    if not Path(directory).is_dir():
+        raise argparse.ArgumentTypeError(f"{directory} is not a directory")
+    return name, Path(directory)
+
+
+def _between(kind: type[int] | type[float], low: int, high: int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} does not lie between {low} and {high}")
+        return value
+
+    return parse
+
+
+command = Command(help="serve one policy as an OpenAI-compatible endpoint", configure=_configure, run=_run)
