@@ -1,0 +1,162 @@
+"""Asks the open questions with bounded concurrency and writes each outcome down as it comes.
+
+Owns attempts and giving up. It must not know files beyond the journal it is given, nor how answers are graded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from foresail_api.common import NANO_DOLLARS
+from foresail_router.data.records import Outcome
+from foresail_router.decision.price import cost_nano
+from foresail_sidecar.collecting.journal import Journal
+from foresail_sidecar.collecting.plan import AskedModel, GradedPrompt
+from foresail_sidecar.collecting.retries import Failure, RetryBudget, pause_seconds
+from foresail_sidecar.protocols.answers import Usage
+from foresail_sidecar.protocols.openai.single import read_single_answer, single_prompt_body
+from foresail_sidecar.upstreams.client import UpstreamClient
+from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
+
+MAX_ANSWER_BYTES = 8 * 2**20
+GIVE_UP_AFTER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How questions are asked: `concurrency` per model, `attempts` per question, `timeout_seconds` per attempt."""
+
+    concurrency: int
+    attempts: int
+    timeout_seconds: float
+    temperature: float | None
+
+
+@dataclass(slots=True)
+class Collected:
+    """What came of a collection: `answered` now, failures by model and cause, and questions that were never put, by model."""
+
+    answered: int = 0
+    failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    not_asked: Counter[str] = field(default_factory=Counter)
+    cost_usd: float = 0.0
+    unpriced: int = 0
+
+
+class Collection:
+    """One run over the open questions. `progress` is called after each of them with the number of questions that it settles."""
+
+    def __init__(
+        self, journal: Journal, settings: Settings, progress: Callable[[int], object], rng: random.Random
+    ) -> None:
+        self._journal = journal
+        self._settings = settings
+        self._progress = progress
+        self._rng = rng
+        self._budget = RetryBudget(0)
+        self.result = Collected()
+
+    async def run(self, prompts: Sequence[GradedPrompt], models: Sequence[AskedModel]) -> Collected:
+        """Ask every model every prompt that has no outcome yet. Outcomes that came are kept if this is cancelled."""
+        lanes = [_Lane(model, deque(self.open_questions(prompts, model))) for model in models]
+        self._budget = RetryBudget(sum(len(lane.questions) for lane in lanes))
+        timeouts = UpstreamTimeouts(first_byte=self._settings.timeout_seconds, idle=self._settings.timeout_seconds)
+        async with UpstreamClient(timeouts) as client, asyncio.TaskGroup() as tasks:
+            for lane in lanes:
+                for _ in range(min(self._settings.concurrency, len(lane.questions))):
+                    tasks.create_task(self._work(client, lane))
+        return self.result
+
+    def open_questions(self, prompts: Sequence[GradedPrompt], model: AskedModel) -> list[GradedPrompt]:
+        """Return the prompts for which a model has no outcome yet."""
+        return [item for item in prompts if (item.prompt.id, model.model.name) not in self._journal.done]
+
+    async def _work(self, client: UpstreamClient, lane: _Lane) -> None:
+        while lane.questions:
+            answered = await self._settle(client, lane.model, lane.questions.popleft())
+            lane.failed_in_a_row = 0 if answered else lane.failed_in_a_row + 1
+            self._progress(1)
+            if lane.failed_in_a_row >= GIVE_UP_AFTER and lane.questions:
+                self.result.not_asked[lane.model.model.name] += len(lane.questions)
+                self._progress(len(lane.questions))
+                lane.questions.clear()
+
+    async def _settle(self, client: UpstreamClient, asked: AskedModel, item: GradedPrompt) -> bool:
+        answer = await self._ask(client, asked, item.prompt.prompt)
+        if isinstance(answer, Failure):
+            self.result.failures[asked.model.name, answer.reason, answer.remedy] += 1
+            return False
+        text, usage = answer
+        outcome = self._outcome(asked, item, text, usage)
+        self._journal.append(outcome)
+        self.result.answered += 1
+        self.result.cost_usd += outcome.cost_usd or 0.0
+        self.result.unpriced += outcome.cost_usd is None
+        return True
+
+    def _outcome(self, asked: AskedModel, item: GradedPrompt, text: str, usage: Usage | None) -> Outcome:
+        price = asked.model.price
+        cost = cost_nano(price, usage.input_tokens, usage.output_tokens) / NANO_DOLLARS if price and usage else None
+        return Outcome(
+            id=item.prompt.id,
+            model=asked.model.name,
+            score=1.0 if item.is_right(text) else 0.0,
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cost_usd=cost,
+            answer=text,
+        )
+
+    async def _ask(self, client: UpstreamClient, asked: AskedModel, prompt: str) -> tuple[str, Usage | None] | Failure:
+        body = single_prompt_body(
+            prompt,
+            model=asked.target.model,
+            limit_field=asked.target.output_limit_field,
+            output_limit=asked.output_limit,
+            temperature=self._settings.temperature,
+        )
+        for attempt in range(1, self._settings.attempts + 1):
+            answer = await self._attempt(client, asked, body)
+            if not isinstance(answer, Failure) or not answer.transient or attempt == self._settings.attempts:
+                return answer
+            if not self._budget.take():
+                return answer
+            await asyncio.sleep(pause_seconds(answer, attempt, self._rng))
+        raise AssertionError("at least one attempt is made")
+
+    async def _attempt(
+        self, client: UpstreamClient, asked: AskedModel, body: bytes
+    ) -> tuple[str, Usage | None] | Failure:
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                answer = await client.ask(asked.target, list(asked.target.headers.items()), body)
+                try:
+                    content = await answer.read(MAX_ANSWER_BYTES)
+                finally:
+                    answer.close()
+        except TimeoutError:
+            return Failure(f"no answer within {self._settings.timeout_seconds:g} s", kind=FailureKind.TIMED_OUT)
+        except UpstreamFailure as failure:
+            return Failure(str(failure), kind=failure.kind)
+        if answer.status != 200:
+            wait = answer.headers.get("Retry-After", "")
+            seconds = float(wait) if wait.isdigit() else None
+            return Failure(f"status {answer.status}", status=answer.status, retry_after_seconds=seconds)
+        try:
+            return read_single_answer(content)
+        except ValueError as error:
+            return Failure(f"the answer {error}", kind=FailureKind.BROKEN)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One model's open questions, which its workers take from in turn."""
+
+    model: AskedModel
+    questions: deque[GradedPrompt]
+    failed_in_a_row: int = 0
