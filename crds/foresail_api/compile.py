@@ -64,6 +64,11 @@ def compile_policy(policy: RoutingPolicy, pool: ModelPool | None, target: Target
     return Compilation(_snapshot(policy, pool), (), tuple(_warnings(policy, pool)))
 
 
+def pool_models(pool: ModelPool) -> tuple[SnapshotModel, ...]:
+    """Return the models of a pool as they stand in every snapshot of it."""
+    return tuple(_model(model, pool.metadata.namespace) for model in pool.spec.models)
+
+
 def _reference_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[Problem]:
     problems = []
     names = [model.name for model in pool.spec.models]
@@ -149,7 +154,7 @@ def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
         policy=policy.metadata.name,
         pool=pool.metadata.name,
         aliases=tuple(spec.aliases),
-        models=tuple(_model(model, pool.metadata.namespace) for model in pool.spec.models),
+        models=pool_models(pool),
         router=SnapshotRouter(
             strategy=spec.router.strategy,
             artifact=_artifact(spec.router.artifact),

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     APPLY_FAILED = "ApplyFailed"
     WAITING = "Waiting"
+    WITHDRAWN = "Withdrawn"
 
     READY = "Ready"
     PODS_NOT_READY = "PodsNotReady"

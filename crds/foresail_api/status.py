@@ -72,6 +72,9 @@ class RoutingPolicyStatus(ApiObject):
     snapshot_hash: Digest | None = Field(
         None, description="Content hash of the configuration that was handed to the pods."
     )
+    snapshot_sequence: Annotated[int, Field(ge=0)] = Field(
+        0, description="Number of that configuration; each one that differs from the one before it has a larger number."
+    )
     endpoint: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Base URL for OpenAI clients inside the cluster."
     )

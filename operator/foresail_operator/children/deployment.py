@@ -1,0 +1,164 @@
+"""The Deployment: the pods that route a policy's requests, and all that they are given.
+
+Owns the pod template. It must not know the snapshot's content beyond the Secrets and the volume that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from foresail_api.snapshot import Snapshot
+from foresail_operator.children.base import PolicyName, child_manifest
+from foresail_operator.children.configmap import SNAPSHOT_FILE
+from foresail_operator.children.service import PORT_NAME
+from foresail_operator.names import child_labels, child_name, selector_labels
+from foresail_operator.resources import DEPLOYMENT
+
+CONTAINER: Final = "router"
+PORT: Final = 8080
+SNAPSHOT_DIRECTORY: Final = "/etc/foresail/snapshot"
+SECRETS_DIRECTORY: Final = "/etc/foresail/secrets"
+VOLUMES_DIRECTORY: Final = "/volumes"
+
+# A pod that ends first waits until no node sends it new requests, then gives the open ones so long; the server may
+# take that time twice (open requests, then open connections), and some is left before it is killed.
+UNROUTE_SECONDS: Final = 5
+DRAIN_SECONDS: Final = 20
+TERMINATION_SECONDS: Final = UNROUTE_SECONDS + 2 * DRAIN_SECONDS + 15
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarImage:
+    """What the pods run."""
+
+    name: str
+    pull_policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """What the pods need beside the snapshot: keys by Secret, and the volume claim of the trained router."""
+
+    secrets: Mapping[str, tuple[str, ...]]
+    claim: str | None
+
+
+NO_MOUNTS: Final = Mounts({}, None)
+
+
+def mounts_of(snapshot: Snapshot) -> Mounts:
+    """Return what a snapshot names."""
+    keys: dict[str, set[str]] = {}
+    for model in snapshot.models:
+        for upstream in model.upstreams:
+            if upstream.auth is not None:
+                keys.setdefault(upstream.auth.secret_name, set()).add(upstream.auth.secret_key)
+    artifact = snapshot.router.artifact
+    return Mounts({name: tuple(sorted(keys[name])) for name in sorted(keys)}, artifact.claim if artifact else None)
+
+
+def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas: int) -> dict[str, Any]:
+    """Return the manifest of the Deployment.
+
+    Nothing of the snapshot itself is in it: a changed snapshot reaches running pods through the mounted ConfigMap and
+    restarts none. Only other mounts or another image do.
+    """
+    spec = {
+        "replicas": replicas,
+        "selector": {"matchLabels": selector_labels(policy.name)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {
+            "metadata": {"labels": child_labels(policy.name)},
+            "spec": _pod(policy, image, mounts),
+        },
+    }
+    return child_manifest(DEPLOYMENT, policy, {"spec": spec})
+
+
+def _pod(policy: PolicyName, image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
+    snapshot = {"name": "snapshot", "configMap": {"name": child_name(policy.name)}}
+    volumes = [snapshot, *map(_secret_volume, mounts.secrets, mounts.secrets.values()), *_claim_volumes(mounts.claim)]
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": TERMINATION_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(image, mounts)],
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def _container(image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": image.name,
+        "imagePullPolicy": image.pull_policy,
+        "command": ["foresail"],
+        "args": _arguments(mounts),
+        "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
+        # Only liveness restarts a pod: waiting for a Secret or for the trained router is not cured by that.
+        "startupProbe": _probe("/healthz", period_seconds=2, failures=60),
+        "livenessProbe": _probe("/healthz", period_seconds=10, failures=3),
+        "readinessProbe": _probe("/readyz", period_seconds=5, failures=2),
+        "lifecycle": {"preStop": {"sleep": {"seconds": UNROUTE_SECONDS}}},
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "snapshot", "mountPath": SNAPSHOT_DIRECTORY, "readOnly": True},
+            *(
+                {"name": _secret_volume_name(name), "mountPath": f"{SECRETS_DIRECTORY}/{name}", "readOnly": True}
+                for name in mounts.secrets
+            ),
+            *(
+                {"name": "artifact", "mountPath": f"{VOLUMES_DIRECTORY}/{claim}", "readOnly": True}
+                for claim in [mounts.claim]
+                if claim
+            ),
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of the pod's own
+        ],
+    }
+
+
+def _arguments(mounts: Mounts) -> list[str]:
+    return [
+        "serve",
+        f"--snapshot={SNAPSHOT_DIRECTORY}/{SNAPSHOT_FILE}",
+        *([f"--secrets={SECRETS_DIRECTORY}"] if mounts.secrets else []),
+        *([f"--volume-claim={mounts.claim}={VOLUMES_DIRECTORY}/{mounts.claim}"] if mounts.claim else []),
+        "--host=0.0.0.0",
+        f"--port={PORT}",
+        f"--drain-seconds={DRAIN_SECONDS}",
+    ]
+
+
+def _probe(path: str, *, period_seconds: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": PORT_NAME},
+        "periodSeconds": period_seconds,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _secret_volume(name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    # Optional: a Secret that is missing takes its models out, and the pod says so, instead of never starting.
+    items = [{"key": key, "path": key} for key in keys]
+    return {"name": _secret_volume_name(name), "secret": {"secretName": name, "optional": True, "items": items}}
+
+
+def _secret_volume_name(secret: str) -> str:
+    """A Secret's name can be longer than a volume's and hold dots."""
+    return f"secret-{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
+
+
+def _claim_volumes(claim: str | None) -> list[dict[str, Any]]:
+    if claim is None:
+        return []
+    return [{"name": "artifact", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
