@@ -14,6 +14,7 @@ from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, t
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
 from foresail_sidecar.protocols.openai.spans import read_value, shown
 
+_PLAIN = frozenset({"role", "content"})
 _TOOL_ROLES = frozenset({"tool", "function"})
 
 
@@ -61,7 +62,7 @@ def _read_message(conversation: Conversation, message: Any, path: str) -> None:
         conversation.other_texts.append(text)
     if role in _TOOL_ROLES:
         conversation.required.add(Capability.TOOLS)
-    if len(message) > 2:
+    if not message.keys() <= _PLAIN:
         _read_other_fields(conversation, message, path)
 
 

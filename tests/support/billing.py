@@ -1,0 +1,89 @@
+"""Upstreams that bill what they are sent with tokenizers and chat templates of their own, and always answer as long as they may."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from foresail_api.snapshot import SnapshotPrice
+
+WRAPPER_TOKENS = 5
+UNLIMITED = 10**9
+
+
+@dataclass(frozen=True)
+class Bill:
+    input_tokens: int
+    output_tokens: int
+
+    def nano_dollars(self, price: SnapshotPrice) -> Fraction:
+        per_token = Fraction(1, 1000)
+        return (
+            self.input_tokens * price.input_micro_dollars * per_token
+            + self.output_tokens * price.output_micro_dollars * per_token
+            + price.request_micro_dollars * 1000
+        )
+
+
+@dataclass(frozen=True)
+class BillingUpstream:
+    """`normalise` is what its tokenizer does to text before it makes one token of each byte; it reads one name of the limit only."""
+
+    system_prompt_tokens: int
+    limit_name: str = "max_tokens"
+    normalise: Callable[[str], str] = str
+    case_insensitive: bool = False
+    indent: int | None = None
+    reprints_arguments: bool = True
+    answers_name: str = "n"
+
+    def bill(self, body: bytes) -> Bill:
+        fields = json.loads(body)
+        if self.case_insensitive:
+            fields = {name.casefold(): value for name, value in fields.items()}
+        answers = max(fields.get("n") or 1, fields.get("best_of") or 1)
+        limit = fields.get(self.limit_name)
+        return Bill(self._input_tokens(fields), answers * (UNLIMITED if limit is None else limit))
+
+    def _input_tokens(self, fields: dict[str, Any]) -> int:
+        tokens = self.system_prompt_tokens
+        for message in fields["messages"]:
+            tokens += WRAPPER_TOKENS + self._bytes(_rendered(message, self._print, self.reprints_arguments))
+        for name, value in fields.items():
+            if name in _PROMPT_FIELDS or name.startswith("x_"):
+                tokens += self._bytes(self._print(value))
+        return tokens
+
+    def _print(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=self.indent)
+
+    def _bytes(self, text: str) -> int:
+        return len(self.normalise(text).encode("utf-8", "surrogatepass"))
+
+
+_PROMPT_FIELDS = frozenset(
+    {"tools", "functions", "response_format", "tool_choice", "documents", "chat_template_kwargs"}
+)
+
+
+def nfkc(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _rendered(message: dict[str, Any], print_: Callable[[Any], str], reprints_arguments: bool) -> str:
+    pieces = [message["role"], message.get("name") or "", message.get("tool_call_id") or ""]
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content]
+    pieces += [part["text"] if isinstance(part, dict) else part or "" for part in parts]
+    for call in message.get("tool_calls") or []:
+        arguments = call["function"]["arguments"]
+        if reprints_arguments:
+            with contextlib.suppress(ValueError):
+                arguments = print_(json.loads(arguments))
+        pieces += [call["function"]["name"], arguments]
+    return "".join(pieces)
