@@ -191,7 +191,7 @@ down() {
   xargs -r -n1 ip netns del <<<"$networks" 2>/dev/null || true
   ip netns del $ns 2>/dev/null || true
   ip link del fs-host 2>/dev/null || true
-  rm -rf "${work:?}"/{log,run,etcd,kubelet,containerd,cni,ipam,pki,containerd.sock,containerd.sock.ttrpc} "$work"/*.kubeconfig
+  rm -rf "${work:?}"/{log,run,etcd,kubelet,containerd,cni,ipam,pki,artifacts,containerd.sock,containerd.sock.ttrpc} "$work"/*.kubeconfig
 }
 
 logs() { tail -n 20 "$work"/log/*.log; }

@@ -8,24 +8,20 @@ from collections.abc import Iterator
 import pytest
 from hack.control_plane import MissingBinaries, locate
 from tests.support.control_plane import ControlPlane, start_control_plane
-from tests.support.foresail_crds import install_crds
+from tests.support.foresail_crds import FILES, SHORT_NAMES
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd, kube-apiserver and kube-controller-manager on loopback, with TLS and RBAC; no custom resources yet."""
+    """etcd, kube-apiserver and kube-controller-manager on loopback, with TLS and RBAC, and both kinds defined."""
     try:
         locate()
     except MissingBinaries as missing:
         pytest.fail(str(missing), pytrace=False)
-    with start_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
+    with start_control_plane(tmp_path_factory.mktemp("control-plane"), FILES) as plane:
+        for short_name in SHORT_NAMES:
+            plane.wait_for_kind(short_name)
         yield plane
-
-
-@pytest.fixture(scope="session")
-def foresail_crds(control_plane: ControlPlane) -> None:
-    """The generated custom resource definitions, established."""
-    install_crds(control_plane)
 
 
 @pytest.fixture
@@ -35,3 +31,8 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.kubectl("create", "namespace", name)
     yield name
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def foresail_crds(control_plane: ControlPlane) -> None:
+    """Both kinds are defined: `control_plane` starts with them."""

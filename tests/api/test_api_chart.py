@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from hack.chart_crds import templates
-from tests.support.control_plane import ControlPlane
-from tests.support.foresail_crds import NAMES, install_crds, remove_crds
-from tests.support.processes import wait_until
+from tests.support.control_plane import ControlPlane, start_control_plane
+from tests.support.foresail_crds import NAMES
+from tests.support.processes import free_port, running, wait_until
 
 from foresail_operator.rights import RULES
 
@@ -20,6 +23,29 @@ ROOT = Path(__file__).parents[2]
 CHART = str(ROOT / "charts" / "foresail")
 
 Object = dict[str, Any]
+
+POOL = """
+apiVersion: foresail.dev/v1alpha1
+kind: ModelPool
+metadata: {name: models}
+spec:
+  models:
+    - name: small
+      upstreams: [{name: main, url: "http://127.0.0.1:9/v1", auth: {secretRef: {name: keys, key: small}}}]
+      price: {inputPerMillionTokens: "0.10", outputPerMillionTokens: "0.40"}
+      contextWindowTokens: 8192
+      maxOutputTokens: 1024
+"""
+
+POLICY = """
+apiVersion: foresail.dev/v1alpha1
+kind: RoutingPolicy
+metadata: {name: chat}
+spec:
+  poolRef: {name: models}
+  router: {strategy: Cheapest}
+  tenants: {anonymous: Allow}
+"""
 
 
 def rendered(control_plane: ControlPlane, *arguments: str) -> dict[tuple[str, str], Object]:
@@ -163,11 +189,8 @@ def test_wrong_values_are_refused(control_plane: ControlPlane, setting: str, wor
 
 
 @pytest.fixture
-def release(control_plane: ControlPlane, foresail_crds: None, namespace: str) -> str:
-    """The chart, installed as `foresail` in a namespace that admits only restricted pods; returns the namespace.
-
-    The tests' own definitions stay, so that tests of this folder may run in any order.
-    """
+def release(control_plane: ControlPlane, namespace: str) -> str:
+    """The chart, installed as `foresail` in a namespace that admits only restricted pods; returns the namespace."""
     control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     control_plane.helm("install", "foresail", CHART, "--namespace", namespace, "--set", "crds.install=false")
     return namespace
@@ -231,7 +254,7 @@ def test_the_operator_may_do_what_it_needs_and_no_more(
 
 
 @pytest.fixture(scope="module")
-def installed_once(control_plane: ControlPlane, foresail_crds: None) -> Iterator[Path]:
+def installed_once(control_plane: ControlPlane) -> Iterator[Path]:
     """A kubeconfig with exactly the rights of the operator that the chart installs."""
     here = ("--namespace", "foresail-rights")
     control_plane.helm("install", "rights", CHART, *here, "--create-namespace", "--set", "crds.install=false")
@@ -240,16 +263,14 @@ def installed_once(control_plane: ControlPlane, foresail_crds: None) -> Iterator
 
 
 @pytest.fixture
-def without_crds(control_plane: ControlPlane, foresail_crds: None) -> Iterator[None]:
-    """No definitions during the test; those of the other tests are back afterwards."""
-    remove_crds(control_plane)
-    yield
-    install_crds(control_plane)
+def empty_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane of the test's own, without our kinds."""
+    with start_control_plane(tmp_path) as plane:
+        yield plane
 
 
-@pytest.mark.usefixtures("without_crds")
-def test_uninstalling_keeps_definitions_and_objects(control_plane: ControlPlane, namespace: str) -> None:
-    here = ("--namespace", namespace)
+def test_uninstalling_keeps_definitions_and_objects(empty_control_plane: ControlPlane) -> None:
+    control_plane, here = empty_control_plane, ("--namespace", "default")
     notes = control_plane.helm("install", "foresail", CHART, *here)
     assert "base_url" in notes
     control_plane.wait_for_kind("fpolicy")
@@ -268,3 +289,53 @@ def test_uninstalling_keeps_definitions_and_objects(control_plane: ControlPlane,
     control_plane.helm("install", "foresail", CHART, *here, "--set", "crds.keep=false", "--take-ownership")
     control_plane.helm("uninstall", "foresail", *here)
     control_plane.kubectl("wait", "--for=delete", "--timeout=20s", *(f"crd/{name}" for name in NAMES))
+
+
+@pytest.fixture
+def operator(control_plane: ControlPlane, installed_once: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The operator as the chart's pod runs it, its command and arguments, with exactly that pod's rights on the API."""
+    here = ("--namespace", "foresail-rights")
+    pod = control_plane.get("deployment", "rights-foresail", *here)["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "rights-foresail"
+    (container,) = pod["containers"]
+    port = free_port()
+    arguments = [f"--liveness-port={port}" if "liveness" in word else word for word in container["args"]]
+    program, *words = container["command"]
+    command = [str(Path(sys.executable).parent / program), *words, *arguments]
+    environment = {"KUBECONFIG": str(installed_once), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    probe = container["livenessProbe"]["httpGet"]
+    log = tmp_path / "operator.log"
+
+    def healthy() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{probe['path']}", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    with running(command, log, environment=environment, grace_seconds=15) as process:
+        wait_until(healthy, "the operator", seconds=60, process=process, log=log)
+        yield process
+    assert "Forbidden" not in log.read_text()
+
+
+def test_the_operator_reconciles_with_the_rights_of_its_chart(
+    control_plane: ControlPlane, operator: subprocess.Popen[bytes], namespace: str
+) -> None:
+    here = ("--namespace", namespace)
+    control_plane.kubectl("apply", *here, "-f", "-", input=POLICY)
+    control_plane.kubectl("wait", "fpolicy/chat", "--for=condition=ResolvedRefs=False", "--timeout=30s", *here)
+    control_plane.kubectl("apply", *here, "-f", "-", input=POOL)
+    control_plane.kubectl("wait", "fpolicy/chat", "--for=condition=Programmed", "--timeout=30s", *here)
+    children = ("configmap/chat-foresail", "service/chat-foresail", "deployment/chat-foresail")
+    control_plane.kubectl("get", *here, *children)
+
+    def pods_exist() -> bool:
+        return control_plane.report_pods_ready(namespace, "foresail.dev/policy=chat") > 0
+
+    wait_until(pods_exist, "pods of the policy")
+    control_plane.kubectl("wait", "fpolicy/chat", "--for=condition=Ready", "--timeout=30s", *here)
+    shown = control_plane.kubectl("get", "fpool,fpolicy", *here)
+    assert "True" in shown
+    control_plane.kubectl("delete", "fpolicy", "chat", *here)
+    control_plane.kubectl("wait", "--for=delete", "--timeout=30s", *here, *children)
+    assert operator.poll() is None

@@ -19,8 +19,6 @@ from tests.support.schema_faults import Fault, faults
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import ModelPool
 
-pytestmark = pytest.mark.usefixtures("foresail_crds")
-
 Object = dict[str, Any]
 Part = str | int
 

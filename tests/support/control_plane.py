@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,10 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def start_control_plane(folder: Path) -> Iterator[ControlPlane]:
+def start_control_plane(folder: Path, manifests: Sequence[Path] = ()) -> Iterator[ControlPlane]:
     """Start the three processes with data, certificates and logs in `folder`; everything is gone at the end.
+
+    `manifests` are applied before the controllers start: the garbage collector looks for new kinds only every 30 s.
 
     Raises hack.control_plane.MissingBinaries, which names the remedy, where they have not been built.
     """
@@ -131,6 +133,10 @@ def start_control_plane(folder: Path) -> Iterator[ControlPlane]:
         context = ssl.create_default_context(cafile=authority.certificate)
         context.load_cert_chain(admin.certificate, admin.key)
         wait_until(lambda: _is_ready(server, context), "kube-apiserver", seconds=60, process=api, log=api_log)
+        for manifest in manifests:
+            plane.kubectl("apply", "--server-side", "-f", str(manifest))
+        if manifests:
+            plane.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
         manager_log = folder / "kube-controller-manager.log"
         manager = stack.enter_context(running(_controller_manager(binaries, authority, server), manager_log))
         # Pods of a namespace need its default ServiceAccount, the last thing that comes up.
