@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from foresail_router.features.encoder import Precision
+from foresail_router.features.weights import Precision
 
 FORMAT_VERSION: Final = 1
 KIND: Final = "foresail-router"
@@ -38,7 +38,8 @@ class TokenPrice(_Frozen):
 class ModelFacts(_Frozen):
     """What the training side says of one model without regard to the prompt.
 
-    `price` is what the training data's costs imply, None where they imply none; `mean_cost_usd` is None without costs.
+    `price` is what the training data's costs imply, None where they imply none; `mean_cost_usd` is None without costs. Where the data
+    counts no input tokens, a quarter token per UTF-8 byte is assumed.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=512)]
@@ -46,6 +47,7 @@ class ModelFacts(_Frozen):
     mean_quality: Share
     mean_input_tokens: Amount
     mean_output_tokens: Amount
+    input_tokens_per_byte: Amount
     mean_cost_usd: Amount | None
     price: TokenPrice | None
 

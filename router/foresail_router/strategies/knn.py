@@ -171,12 +171,11 @@ def _check_shapes(
 ) -> None:
     if embeddings.ndim != 2 or embeddings.shape[1] != width or values.shape != (len(embeddings), 2 + 5 * models):
         raise ValueError("its embeddings and outcomes do not fit the encoder and the models")
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(priors, (models,)) | {
-        "difficulty_noise": (1,),
-        "difficulty_spread": (1,),
+    once = ("difficulty_noise", "difficulty_spread")
+    shapes = {name: [1 if name in once else models] for name in priors} | {
+        "length_errors": [len(LENGTH_LEVELS), models]
     }
-    shapes |= {"length_errors": (len(LENGTH_LEVELS), models)}
-    if any(priors[name].shape != shape for name, shape in shapes.items()):
+    if any(list(priors[name].shape) != shape for name, shape in shapes.items()):
         raise ValueError("its priors do not fit the models")
     if not all(np.isfinite(value).all() for value in (embeddings, values, *priors.values())):
         raise ValueError("its arrays hold numbers that are not finite")

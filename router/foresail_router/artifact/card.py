@@ -1,0 +1,81 @@
+"""The model card of an artifact: what it is, what it was trained on, how well it does, what it is not for.
+
+Pure, and without the time or the place of training: the same router has the same card.
+"""
+
+from __future__ import annotations
+
+from foresail_router.artifact.manifest import Manifest, ModelFacts, PackagedEncoder
+
+_TEXT = """# A Foresail router
+
+Foresees, for a prompt and each of {count} models, the quality of the answer and its length in tokens, both with an uncertainty.
+Strategy: `{strategy}`. Encoder: {encoder}.
+
+## Trained on
+
+{prompts} prompts with graded answers (fingerprint `{fingerprint}`); {held_out} more were held out by their text.{assumed}
+None of the prompts or answers is part of this artifact: it holds embeddings, scores and lengths.
+
+| model | mean quality | outcomes | mean output tokens | USD per million tokens, input / output |
+|---|---|---|---|---|
+{models}
+
+`{reference}` is the best single model of the training side; its mean token counts are what the cost weight compares with.
+Prices are those that the training data's costs imply. Foresail serves with the prices of the `ModelPool`, not with these.
+
+## On the held-out prompts
+
+{metrics}
+
+## For what it is, and is not
+
+It knows the models above and prompts like those that it was trained on. For others its estimates fall back to the models' means and
+its uncertainty grows. It does not judge whether a prompt is safe or an answer is true. Embeddings can reveal what a text is about:
+treat the artifact like the prompts it was trained on.
+"""
+_METRIC_NAMES = {
+    "prompts": "held-out prompts with an outcome of every model",
+    "router_quality": "mean quality of the router, cost left aside",
+    "best_single_quality": "mean quality of the best single model on the same prompts",
+    "oracle_quality": "mean quality of the best answer to each prompt",
+    "points": "router against best single, in points",
+    "points_low": "lower end of its 95 % interval",
+    "points_high": "upper end of its 95 % interval",
+}
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the card as Markdown."""
+    encoder = manifest.encoder
+    by_reference = (
+        f"`{encoder.package}` {encoder.version}, to be installed"
+        if isinstance(encoder, PackagedEncoder)
+        else "contained"
+    )
+    return _TEXT.format(
+        count=len(manifest.models),
+        strategy=manifest.strategy,
+        encoder=f"{by_reference}, at precision `{encoder.precision}`",
+        prompts=manifest.training.prompts,
+        fingerprint=manifest.training.fingerprint,
+        held_out=manifest.training.held_out_prompts,
+        assumed="" if manifest.training.output_tokens == "reported" else " No length was known: lengths are assumed.",
+        models="\n".join(_row(model) for model in manifest.models),
+        reference=manifest.reference.model,
+        metrics=_metrics(manifest.metrics),
+    )
+
+
+def _row(model: ModelFacts) -> str:
+    price = model.price
+    shown = "" if price is None else f"{price.input_per_million_tokens_usd:g} / {price.output_per_million_tokens_usd:g}"
+    name = model.name.replace("|", "\\|")
+    return f"| {name} | {model.mean_quality:.4f} | {model.outcomes} | {model.mean_output_tokens:.0f} | {shown} |"
+
+
+def _metrics(metrics: dict[str, float]) -> str:
+    if not metrics:
+        return "Nothing was measured: no held-out prompt has an outcome of every model."
+    rows = [f"| {text} | {metrics[name]:g} |" for name, text in _METRIC_NAMES.items() if name in metrics]
+    return "\n".join(["| measure | value |", "|---|---|", *rows])

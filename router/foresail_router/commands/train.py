@@ -1,0 +1,86 @@
+"""`foresail train`: learns a router from a data set and writes it as an artifact.
+
+It must not know how anything is learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from foresail_api.console import Command
+from foresail_router.commands.shared import (
+    add_data_arguments,
+    add_encoder_arguments,
+    cached,
+    check_artifact_argument,
+    load,
+    say,
+    ticking,
+)
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    add_data_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="ARTIFACT", type=Path, required=True, help="directory to write the artifact to"
+    )
+    parser.add_argument("--strategy", choices=["knn"], default="knn", help="how to learn (default: %(default)s)")
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same data gives the same bytes on any CPU; encoding takes about thirty times as long",
+    )
+    parser.add_argument(
+        "--self-contained", action="store_true", help="put the encoder into the artifact instead of naming its package"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["int8", "float32"],
+        default="int8",
+        help="arithmetic of the encoder when serving; int8 is two to four times as fast (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of whatever is random in a strategy (default: %(default)s)"
+    )
+    add_encoder_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print digest and held-out metrics as JSON")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from foresail_router.artifact.build import Recipe, train
+    from foresail_router.artifact.store import write_artifact
+    from foresail_router.evaluation.render import render_table
+    from foresail_router.features.encoder import packaged_encoder
+    from foresail_router.features.weights import load_package
+
+    started = time.monotonic()
+    check_artifact_argument(arguments.output)
+    data = load(arguments)
+    recipe = Recipe(
+        arguments.strategy, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed
+    )
+    source = load_package()
+    encoder = cached(packaged_encoder(recipe.training_precision, threads=arguments.threads, source=source), arguments)
+    with ticking(None, "encoding prompts") as tick:
+        trained = train(data, recipe, encoder=encoder, source=source, say=say, tick=tick)
+    digest = write_artifact(arguments.output, trained.manifest, trained.files)
+    if arguments.json:
+        print(
+            json.dumps(
+                {"digest": digest, "metrics": trained.manifest.metrics, "calibration": trained.manifest.calibration}
+            )
+        )
+        return 0
+    if trained.report is None:
+        say("nothing was measured: no held-out prompt has an outcome of every model")
+    else:
+        print(f"On {trained.report.prompts} held-out prompts, cost left aside:\n\n{render_table(trained.report)}\n")
+    print(f"{arguments.output}\n{digest}")
+    say(f"done in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+command = Command(help="learn a router from prompts and graded outcomes", configure=_configure, run=_run)
