@@ -120,13 +120,14 @@ def _read_other_fields(conversation: Conversation, message: dict[str, Any], path
     if len(calls or []) > 1:
         conversation.required.add(Capability.PARALLEL_TOOLS)
     for function in called:
-        arguments = function.get("arguments") if isinstance(function, dict) else None
-        if isinstance(arguments, str):
-            conversation.input_bytes += _reprinted(arguments)
+        if isinstance(function, dict):
+            conversation.input_bytes += _reprinted(function.get("arguments"))
 
 
-def _reprinted(arguments: str) -> int:
+def _reprinted(arguments: Any) -> int:
     """Return the bytes that a call's arguments grow by if the upstream reads them and prints them anew."""
+    if not isinstance(arguments, str):
+        return printed_bytes(arguments) - json_bytes(arguments)
     try:
         value = read_value(arguments)
     except ValueError:

@@ -23,7 +23,7 @@ from foresail_sidecar.protocols.openai.fields import (
     TOOL_FIELDS,
     UNPRICEABLE,
 )
-from foresail_sidecar.protocols.openai.spans import Member, decode, read_object, shown
+from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object, shown
 
 MOST_CHOICES = 128
 _LARGEST_LIMIT = 2**53
@@ -38,11 +38,18 @@ class ParsedChat:
     wants_usage: bool
     text: str = field(repr=False)
     members: dict[str, Member] = field(repr=False)
+    stream_options: dict[str, Member] | None = field(repr=False)
 
 
 def parse_request(body: bytes) -> ParsedChat:
     """Return what a body asks for; raise `BadRequest` (status 400) if it cannot be read in one way only."""
-    text = decode(body)
+    try:
+        return _parse(decode(body))
+    except RecursionError:
+        raise broken("it is nested too deeply; send fewer levels") from None
+
+
+def _parse(text: str) -> ParsedChat:
     members = read_object(text)
     _refuse_look_alikes(members)
     fields = {name: member.value for name, member in members.items()}
@@ -60,7 +67,14 @@ def parse_request(body: bytes) -> ParsedChat:
         stream=stream,
         unpriceable=conversation.unpriceable or _unpriceable(fields),
     )
-    return ParsedChat(neutral, wants_usage, text, members)
+    options = members.get("stream_options")
+    return ParsedChat(
+        neutral,
+        wants_usage,
+        text,
+        members,
+        read_members(text, options.value_start)[0] if options is not None and options.value is not None else None,
+    )
 
 
 def _refuse_look_alikes(members: dict[str, Member]) -> None:

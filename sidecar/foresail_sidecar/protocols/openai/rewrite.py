@@ -10,7 +10,7 @@ import json
 from foresail_api.pool import OutputLimitField
 from foresail_sidecar.protocols.openai.fields import LIMIT_FIELDS
 from foresail_sidecar.protocols.openai.request import ParsedChat
-from foresail_sidecar.protocols.openai.spans import Member, read_members
+from foresail_sidecar.protocols.openai.spans import Member
 
 _Edit = tuple[int, int, str]
 
@@ -62,7 +62,7 @@ def _ask_for_usage(parsed: ParsedChat, edits: list[_Edit], added: list[str]) -> 
     if options.value is None:
         edits.append((options.value_start, options.value_end, '{"include_usage":true}'))
         return
-    inner, _ = read_members(parsed.text, options.value_start)
+    inner = parsed.stream_options or {}
     if "include_usage" in inner:
         edits.append((inner["include_usage"].value_start, inner["include_usage"].value_end, "true"))
     else:

@@ -77,10 +77,7 @@ def read_members(text: str, start: int) -> tuple[dict[str, Member], int]:
 
 def read_value(text: str) -> Any:
     """Return the value of a text that is JSON; raise `ValueError` if it is not, and `BadRequest` if readers could differ on it."""
-    try:
-        return _decoder.decode(text)
-    except RecursionError:
-        raise _too_deep() from None
+    return _decoder.decode(text)
 
 
 def broken(problem: str) -> BadRequest:
@@ -104,8 +101,6 @@ def _value(text: str, at: int) -> tuple[Any, int]:
         return _decoder.raw_decode(text, at)
     except json.JSONDecodeError as error:
         raise broken(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise _too_deep() from None
     except ValueError as error:  # a whole number with more digits than Python reads
         raise broken(str(error).split(";")[0].lower()) from None
 
@@ -120,10 +115,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _repeated(key: str) -> BadRequest:
     return BadRequest(f"The field {shown(key)} appears twice in the same object; send it once.", None, "invalid_json")
-
-
-def _too_deep() -> BadRequest:
-    return broken("it is nested too deeply; send fewer levels")
 
 
 def _no_constant(name: str) -> NoReturn:
