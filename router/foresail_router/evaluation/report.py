@@ -131,9 +131,7 @@ def evaluate(
         known = np.full(len(outcomes.prompts), models.index(reference))
         lines.append(table.line("best single in training", reference, known, compare=True))
     for percent in weights if costs is not None else (0,):
-        predicted, reference = (
-            (costs.predicted_usd, costs.reference_usd) if costs is not None else (predictions.quality, 1.0)
-        )
+        predicted, amount = (predictions.quality, 1.0) if costs is None else (costs.predicted_usd, costs.reference_usd)
         chosen = pick(predictions.quality, predicted, percent=percent, reference_usd=amount)
         lines.append(table.line(router_line(percent), _shares(chosen, models), chosen, compare=True))
     lines.append(table.line("oracle", "best answer, then the cheapest", table.oracle, compare=True))
