@@ -1,0 +1,63 @@
+"""The attempts of one request, as its front end announces them, and what each one used.
+
+Owns their identities and that each one ends once. It must not know connections, nor what an attempt costs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from foresail_sidecar.flow.outcomes import AttemptOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One forwarding of the request. `id` is the key under which it is reserved and settled, however often that is said."""
+
+    id: str
+    model: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What an attempt used, as far as it is known.
+
+    The token counts are the upstream's report, or None without one. `generated_bytes` counts what came of the answer;
+    `started` says whether anything came.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    generated_bytes: int = 0
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """An attempt with its end."""
+
+    attempt: Attempt
+    outcome: AttemptOutcome
+    used: Used
+
+
+class AttemptLog:
+    """Collects the attempts of one request, in order."""
+
+    def __init__(self) -> None:
+        self.ended: list[EndedAttempt] = []
+
+    def attempt_started(self, model: str, upstream: str) -> Attempt:
+        """Announce an attempt before anything of it is sent."""
+        return Attempt(uuid.uuid4().hex, model, upstream)
+
+    def attempt_ended(self, attempt: Attempt, outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
+        """Announce its end, once; a second announcement of the same attempt changes nothing."""
+        for known in self.ended:
+            if known.attempt.id == attempt.id:
+                return known
+        ended = EndedAttempt(attempt, outcome, used or Used())
+        self.ended.append(ended)
+        return ended

@@ -1,0 +1,67 @@
+"""From a neutral request to a decision: match, prepare, score, decide, in one order for every front end.
+
+Owns that order and what it needs of a serving state. It must not know connections, bodies, or what follows the decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foresail_router.decision.calibration import InputTokenCalibration
+from foresail_router.decision.decide import decide
+from foresail_router.decision.eliminate import eligible_models, eliminate, is_served
+from foresail_router.decision.price import CostReference
+from foresail_router.decision.types import Decision, NeutralRequest
+from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.flow.score import Scores, score, wants_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What every decision under one serving state shares, worked out once."""
+
+    state: ServingState
+    missing_credentials: frozenset[str]
+    cost_reference: int | None
+
+    @classmethod
+    def of(cls, state: ServingState) -> Policy:
+        """Return the policy that `state` serves."""
+        reference = None
+        if state.artifact is not None:
+            facts = state.artifact
+            reference = CostReference(facts.best_single_model, facts.mean_input_tokens, facts.mean_output_tokens)
+        return cls(
+            state=state,
+            missing_credentials=state.models_without_credentials(),
+            cost_reference=None if reference is None else reference.nano_dollars(state.snapshot),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision and how long scoring took, None where nothing was scored."""
+
+    decision: Decision
+    scoring_seconds: float | None
+
+
+async def decide_request(policy: Policy, calibration: InputTokenCalibration, request: NeutralRequest) -> Decided:
+    """Return the decision on `request`. Waits for the router at most as long as the policy allows."""
+    state, snapshot = policy.state, policy.state.snapshot
+    estimated = {model.name: calibration.estimate(model.name, request.input_bytes) for model in snapshot.models}
+    candidates = eliminate(request, snapshot, input_tokens=estimated, missing_credentials=policy.missing_credentials)
+    scores = Scores()
+    eligible = eligible_models(candidates)
+    if is_served(request, snapshot) and wants_scores(snapshot, request, eligible):
+        scores = await score(state.scorer, state.artifact, snapshot, request, eligible)
+    decision = decide(
+        request,
+        snapshot,
+        candidates,
+        scores.estimates,
+        cost_reference=policy.cost_reference,
+        scoring_error=scores.error,
+        snapshot_hash=state.snapshot_hash,
+    )
+    return Decided(decision, scores.seconds)

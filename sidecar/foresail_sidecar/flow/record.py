@@ -1,0 +1,135 @@
+"""What is remembered of each request: metrics, the calibration of input counts, one line of log.
+
+Owns what is recorded when. It must not know connections. Nothing recorded holds a prompt, an answer or a credential.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from foresail_api.reasons import SettlementBasis
+from foresail_api.snapshot import Snapshot
+from foresail_router.decision.calibration import InputTokenCalibration
+from foresail_router.decision.types import Candidate, Decision, NeutralRequest
+from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
+from foresail_sidecar.flow.decide import Decided
+from foresail_sidecar.flow.outcomes import RequestOutcome
+from foresail_sidecar.flow.settle import Settlement, settle, total_cost
+from foresail_sidecar.telemetry.logs import log
+from foresail_sidecar.telemetry.metrics import NO_MODEL, Metrics
+
+_LOGGER = logging.getLogger(__name__)
+_NANO = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What outlives a request, and every replacement of the configuration."""
+
+    metrics: Metrics
+    calibration: InputTokenCalibration = field(default_factory=InputTokenCalibration)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request from its arrival to its end, as its front end fills it in. Times are in seconds."""
+
+    decision_id: str
+    attempts: AttemptLog = field(default_factory=AttemptLog)
+    snapshot: Snapshot | None = None
+    request: NeutralRequest | None = None
+    decision: Decision | None = None
+    settlements: list[Settlement] = field(default_factory=list)
+    overhead_seconds: float | None = None
+    outcome: RequestOutcome = RequestOutcome.FAILED
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The model that was asked, if one was."""
+        return None if self.decision is None else self.decision.chosen
+
+    @property
+    def cost(self) -> int | None:
+        """What has been settled, in nano-dollars; None where the model has no price."""
+        return total_cost(self.settlements)
+
+
+def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> None:
+    """Take a decision into the exchange and count it."""
+    exchange.decision = decision = decided.decision
+    policy = _policy(exchange)
+    if decided.scoring_seconds is not None:
+        memory.metrics.scoring_seconds.labels(policy).observe(decided.scoring_seconds)
+    basis = "" if decision.basis is None else decision.basis.value
+    memory.metrics.decisions.labels(policy, basis, decision.scoring_error or "").inc()
+    for candidate in decision.candidates:
+        if candidate.elimination is not None:
+            memory.metrics.eliminations.labels(policy, candidate.model, candidate.elimination.value).inc()
+
+
+def record_overhead(memory: Memory, exchange: Exchange, seconds: float) -> None:
+    """Note how long the request was held before it was forwarded for the first time."""
+    if exchange.overhead_seconds is None:
+        exchange.overhead_seconds = seconds
+        memory.metrics.overhead_seconds.labels(_policy(exchange)).observe(seconds)
+
+
+def record_first_byte(memory: Memory, exchange: Exchange, model: str, seconds: float) -> None:
+    """Count how long the upstream took until there was something to relay."""
+    memory.metrics.first_byte_seconds.labels(_policy(exchange), model).observe(seconds)
+
+
+def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> Settlement | None:
+    """Settle an attempt that has ended and count it; return the settlement, None where nothing was generated."""
+    policy, attempt, metrics = _policy(exchange), ended.attempt, memory.metrics
+    metrics.attempts.labels(policy, attempt.model, attempt.upstream, ended.outcome.value).inc()
+    candidate, request, snapshot = exchange.chosen, exchange.request, exchange.snapshot
+    if candidate is None or request is None or snapshot is None:
+        return None
+    model = snapshot.model(attempt.model)
+    settlement = None if model is None else settle(ended, model, candidate, request.choices)
+    if settlement is None:
+        return None
+    exchange.settlements.append(settlement)
+    metrics.tokens.labels(policy, attempt.model, "input").inc(settlement.input_tokens)
+    metrics.tokens.labels(policy, attempt.model, "output").inc(settlement.output_tokens)
+    if settlement.cost is not None:
+        metrics.settled_dollars.labels(policy, attempt.model, settlement.basis.value).inc(settlement.cost / _NANO)
+    if settlement.exceeds_bound:
+        metrics.bound_exceeded.labels(attempt.model).inc()
+    if settlement.basis == SettlementBasis.REPORTED and request.unpriceable is None:
+        memory.calibration.observe(attempt.model, request.input_bytes, settlement.input_tokens)
+    return settlement
+
+
+def record_end(memory: Memory, exchange: Exchange, status: int | None) -> None:
+    """Count the request and log it; `status` is what the client was answered, None if it left before."""
+    model = NO_MODEL if exchange.chosen is None else exchange.chosen.model
+    memory.metrics.requests.labels(_policy(exchange), model, exchange.outcome.value).inc()
+    decision = exchange.decision
+    log(
+        _LOGGER,
+        logging.INFO,
+        "request",
+        decision_id=exchange.decision_id,
+        policy=_policy(exchange) or None,
+        outcome=exchange.outcome.value,
+        status=status,
+        model=model or None,
+        basis=None if decision is None or decision.basis is None else decision.basis.value,
+        scoring_error=None if decision is None else decision.scoring_error,
+        snapshot=None if decision is None else decision.snapshot_hash,
+        artifact=None if decision is None else decision.artifact_digest,
+        stream=None if exchange.request is None else exchange.request.stream,
+        upstreams=[f"{ended.attempt.upstream}:{ended.outcome.value}" for ended in exchange.attempts.ended] or None,
+        input_tokens=sum(settlement.input_tokens for settlement in exchange.settlements) or None,
+        output_tokens=sum(settlement.output_tokens for settlement in exchange.settlements) or None,
+        cost_nano_dollars=exchange.cost,
+        settled=[settlement.basis.value for settlement in exchange.settlements] or None,
+        overhead_ms=None if exchange.overhead_seconds is None else round(exchange.overhead_seconds * 1000, 3),
+    )
+
+
+def _policy(exchange: Exchange) -> str:
+    return "" if exchange.snapshot is None else exchange.snapshot.policy

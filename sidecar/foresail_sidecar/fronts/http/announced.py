@@ -1,0 +1,44 @@
+"""One attempt as this front end announces it to the flow: begun, read by an answer's machine, ended once.
+
+It must not know what a client is told.
+"""
+
+from __future__ import annotations
+
+from foresail_sidecar.flow.attempts import Used
+from foresail_sidecar.flow.outcomes import AttemptOutcome
+from foresail_sidecar.flow.record import Exchange, Memory, record_attempt
+from foresail_sidecar.protocols.answers import AnswerMachine
+
+
+class AnnouncedAttempt:
+    """An attempt from before anything of it is sent. `machine` is there as soon as an answer has begun, `streamed` or in one piece."""
+
+    def __init__(self, memory: Memory, exchange: Exchange, model: str, upstream: str) -> None:
+        self.machine: AnswerMachine | None = None
+        self.streamed = False
+        self._memory = memory
+        self._exchange = exchange
+        self._attempt = exchange.attempts.attempt_started(model, upstream)
+        self._ended = False
+
+    def end(self, outcome: AttemptOutcome) -> None:
+        """Announce the end and settle it; only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        ended = self._exchange.attempts.attempt_ended(self._attempt, outcome, self._used())
+        record_attempt(self._memory, self._exchange, ended)
+
+    def _used(self) -> Used:
+        machine = self.machine
+        if machine is None:
+            return Used()
+        usage = machine.usage
+        return Used(
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+            generated_bytes=machine.output_bytes,
+            # Of an answer that comes in one piece at its end, an incomplete part says nothing about what was generated.
+            started=machine.started and self.streamed,
+        )

@@ -1,0 +1,84 @@
+"""Puts the HTTP front end together: its paths, what its handlers share, errors in one shape.
+
+Owns the list of paths. It must not know what any handler does, nor how the process is run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.flow.record import Memory
+from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.answers import problem_response
+from foresail_sidecar.fronts.http.chat import complete_chat
+from foresail_sidecar.fronts.http.context import CONTEXT, Context
+from foresail_sidecar.fronts.http.errors import Refused
+from foresail_sidecar.fronts.http.explain import explain_route
+from foresail_sidecar.fronts.http.in_flight import InFlight
+from foresail_sidecar.fronts.http.service import list_models, show_alive, show_metrics, show_ready
+from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.telemetry.logs import log_defect
+from foresail_sidecar.telemetry.metrics import Metrics
+from foresail_sidecar.upstreams.client import UpstreamClient
+
+_LOGGER = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_application(
+    serving: ServingHolder,
+    *,
+    settings: HttpSettings | None = None,
+    registry: CollectorRegistry | None = None,
+) -> web.Application:
+    """Return the application that answers for whatever `serving` holds. To be run by `server.listening`."""
+    settings = settings or HttpSettings()
+    memory = Memory(Metrics(registry))
+    in_flight = InFlight(settings.most_in_flight)
+    memory.metrics.in_flight.set_function(lambda: len(in_flight))
+    application = web.Application(middlewares=[_errors_in_one_shape])
+    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight)
+    application.on_response_prepare.append(_name_no_software)
+    application.cleanup_ctx.append(_upstream_connections)
+    application.add_routes(
+        [
+            web.post("/v1/chat/completions", complete_chat),
+            web.post("/v1/route", explain_route),
+            web.get("/v1/models", list_models),
+            web.get("/healthz", show_alive),
+            web.get("/readyz", show_ready),
+            web.get("/metrics", show_metrics),
+        ]
+    )
+    return application
+
+
+async def _upstream_connections(application: web.Application) -> AsyncIterator[None]:
+    async with application[CONTEXT].client:
+        yield
+
+
+async def _name_no_software(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.popall("Server", None)
+
+
+@web.middleware
+async def _errors_in_one_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as refused:
+        return problem_response(refused.problem)
+    except web.HTTPException as raised:
+        allowed = raised.headers.get("Allow")
+        return problem_response(
+            errors.no_such_path(raised.status, raised.reason, request.method, request.path, allowed)
+        )
+    except Exception as error:
+        log_defect(_LOGGER, "request failed", error, path=request.path)
+        return problem_response(errors.failed(None))

@@ -1,0 +1,30 @@
+"""Reads a request's body, whole, within its limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import ClientPayloadError, web
+
+from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.errors import Refused
+
+
+async def read_body(request: web.Request, limit_bytes: int, seconds: float) -> bytes:
+    """Return the body; raise `Refused` if it is too large, with or without a declared length, too slow, or broken."""
+    if request.content_length is not None and request.content_length > limit_bytes:
+        raise Refused(errors.too_large(limit_bytes))
+    pieces = []
+    length = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while piece := await request.content.readany():
+                length += len(piece)
+                if length > limit_bytes:
+                    raise Refused(errors.too_large(limit_bytes))
+                pieces.append(piece)
+    except TimeoutError:
+        raise Refused(errors.too_slow(seconds)) from None
+    except (ClientPayloadError, web.RequestPayloadError):
+        raise Refused(errors.invalid("the request body is not what its headers say", None, None)) from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,39 @@
+"""What the handlers of one application share. It must not know what any of them does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from foresail_sidecar.configuration.state import ServingHolder, ServingState
+from foresail_sidecar.flow.record import Memory
+from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.errors import Refused
+from foresail_sidecar.fronts.http.in_flight import InFlight
+from foresail_sidecar.fronts.http.served import Served, ServedCache
+from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.upstreams.client import UpstreamClient
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything that lives as long as the application."""
+
+    serving: ServingHolder
+    settings: HttpSettings
+    memory: Memory
+    client: UpstreamClient
+    in_flight: InFlight
+    cache: ServedCache = field(default_factory=ServedCache)
+
+    def served(self, state: ServingState | None) -> Served:
+        """Return `state`, made ready, for a caller who says nothing of who they are; raise `Refused` if that is nothing."""
+        if state is None:
+            raise Refused(errors.not_ready("no configuration has been loaded yet"))
+        if not state.snapshot.anonymous_allowed:
+            raise Refused(errors.unauthenticated())
+        return self.cache.of(state)
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

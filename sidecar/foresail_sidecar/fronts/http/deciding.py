@@ -1,0 +1,55 @@
+"""From an HTTP request to a decision: reads and parses the body, asks the flow. Shared by all that decides.
+
+Owns the order of the checks. It must not know what follows the decision.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from foresail_router.decision.types import Decision
+from foresail_sidecar.flow.decide import decide_request
+from foresail_sidecar.flow.record import Exchange, record_decision
+from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.body import read_body
+from foresail_sidecar.fronts.http.context import Context
+from foresail_sidecar.fronts.http.errors import Refused
+from foresail_sidecar.fronts.http.served import Served
+from foresail_sidecar.protocols import openai
+from foresail_sidecar.protocols.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A parsed request with its decision, under the state that it began with. `arrived` is when all of it was here."""
+
+    served: Served
+    parsed: openai.ParsedChat
+    decision: Decision
+    arrived: float
+
+
+async def consider(context: Context, request: web.Request, exchange: Exchange) -> Considered:
+    """Return the request with its decision; raise `Refused` if it cannot be read or may not be answered at all.
+
+    A decision that no model may answer is a decision, too.
+    """
+    settings = context.settings
+    # Whoever gets no answer anyway need not send a body.
+    context.served(context.serving.current)
+    body = await read_body(request, settings.body_limit_bytes, settings.body_seconds)
+    arrived = time.perf_counter()
+    with context.serving.in_use() as state:
+        served = context.served(state)
+        exchange.snapshot = served.policy.state.snapshot
+        try:
+            parsed = openai.parse_request(body)
+        except BadRequest as bad:
+            raise Refused(errors.invalid(bad.message, bad.param, bad.code)) from None
+        exchange.request = parsed.neutral
+        decided = await decide_request(served.policy, context.memory.calibration, parsed.neutral)
+    record_decision(context.memory, exchange, decided)
+    return Considered(served, parsed, decided.decision, arrived)

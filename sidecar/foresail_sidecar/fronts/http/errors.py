@@ -1,0 +1,161 @@
+"""Every way in which this front end says no, each with its status, its words and how it counts.
+
+Owns the statuses and messages. It must not know the shape of an error body, which the protocol's module gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from foresail_router.decision.types import Decision, RefusalKind
+from foresail_sidecar.flow.outcomes import RequestOutcome
+from foresail_sidecar.protocols.openai.bodies import UpstreamError
+from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+UPSTREAM_ERROR = "upstream_error"
+_CREDENTIAL_REFUSED = frozenset({401, 403})
+_SOON: Mapping[str, str] = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer that is an error: what the client is told, and what is counted."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    outcome: RequestOutcome
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refused(Exception):
+    """Ends a request with a problem, before anything of an answer was sent."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code)
+        self.problem = problem
+
+
+def too_large(limit_bytes: int) -> Problem:
+    """Return the problem of a body above the limit."""
+    message = (
+        f"the request body exceeds the limit of {limit_bytes} bytes; send a shorter conversation or smaller attachments"
+    )
+    return Problem(413, INVALID_REQUEST, "request_too_large", message, RequestOutcome.INVALID)
+
+
+def too_slow(seconds: float) -> Problem:
+    """Return the problem of a body that did not come."""
+    message = f"the request body did not arrive within {seconds:g} s"
+    return Problem(408, INVALID_REQUEST, "request_timeout", message, RequestOutcome.INVALID)
+
+
+def invalid(message: str, param: str | None, code: str | None) -> Problem:
+    """Return the problem of a body that cannot be read."""
+    return Problem(400, INVALID_REQUEST, code or "invalid_request", message, RequestOutcome.INVALID, param)
+
+
+def unauthenticated() -> Problem:
+    """Return the problem of a caller who is not known where anonymous callers are not allowed."""
+    message = (
+        "this policy does not answer anonymous callers; its owner can allow them with `spec.tenants.anonymous: Allow`"
+    )
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(
+        401, "authentication_error", "authentication_required", message, RequestOutcome.UNAUTHENTICATED, None, headers
+    )
+
+
+def not_ready(reason: str) -> Problem:
+    """Return the problem of a data plane that has nothing to serve yet."""
+    return Problem(503, SERVER_ERROR, "not_ready", reason, RequestOutcome.NOT_READY, None, _SOON)
+
+
+def overloaded() -> Problem:
+    """Return the problem of one request too many."""
+    message = "too many requests are under way; try again later"
+    return Problem(503, SERVER_ERROR, "overloaded", message, RequestOutcome.OVERLOADED, None, _SOON)
+
+
+def interrupted() -> Problem:
+    """Return the problem of a request that outlived its server."""
+    message = "the server is shutting down; send the request again"
+    return Problem(503, SERVER_ERROR, "shutting_down", message, RequestOutcome.INTERRUPTED, None, _SOON)
+
+
+def no_such_path(status: int, reason: str, method: str, path: str, allowed: str | None) -> Problem:
+    """Return the problem of a path or a method that is not served."""
+    message = f"{method} {path}: {reason}; the API is described at docs/reference/http-api.md"
+    code = "not_found" if status == 404 else "method_not_allowed"
+    headers = {} if allowed is None else {"Allow": allowed}
+    return Problem(status, INVALID_REQUEST, code, message, RequestOutcome.INVALID, None, headers)
+
+
+def failed(decision_id: str | None) -> Problem:
+    """Return the problem of a defect of ours."""
+    where = "" if decision_id is None else f"; the logs say more under {decision_id}"
+    return Problem(500, SERVER_ERROR, "internal_error", f"the request failed here{where}", RequestOutcome.FAILED)
+
+
+def refusal(decision: Decision) -> Problem:
+    """Return the problem of a decision that no model may answer."""
+    refused = decision.refusal
+    if refused is None:
+        raise ValueError("the decision is no refusal")
+    match refused.kind:
+        case RefusalKind.UNKNOWN_MODEL:
+            code, outcome = "model_not_found", RequestOutcome.UNKNOWN_MODEL
+            return Problem(404, INVALID_REQUEST, code, refused.message, outcome, "model")
+        case RefusalKind.SCORING_FAILED:
+            code, outcome = "scoring_failed", RequestOutcome.SCORING_FAILED
+            return Problem(503, SERVER_ERROR, code, refused.message, outcome, None, _SOON)
+        case RefusalKind.COST_CAP_EXCEEDED:
+            code, outcome = "cost_cap_exceeded", RequestOutcome.NO_ELIGIBLE_MODEL
+            return Problem(400, INVALID_REQUEST, code, refused.message, outcome)
+        case RefusalKind.NO_ELIGIBLE_MODEL:
+            code, outcome = "no_eligible_model", RequestOutcome.NO_ELIGIBLE_MODEL
+            return Problem(400, INVALID_REQUEST, code, refused.message, outcome)
+
+
+def failure(failed: UpstreamFailure, model: str) -> Problem:
+    """Return the problem of an attempt that gave no whole answer."""
+    message = f"model {model!r}: {failed}"
+    if failed.kind == FailureKind.TIMED_OUT:
+        return Problem(504, UPSTREAM_ERROR, "upstream_timeout", message, RequestOutcome.UPSTREAM_TIMED_OUT)
+    if failed.kind == FailureKind.UNREACHABLE:
+        return Problem(502, UPSTREAM_ERROR, "upstream_unreachable", message, RequestOutcome.UPSTREAM_UNREACHABLE)
+    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
+
+
+def broken_answer(said: str | None, model: str) -> Problem:
+    """Return the problem of an answer that came, but not whole; `said` is the upstream's own message, if it gave one."""
+    message = f"the upstream of model {model!r} failed: {said or 'its answer is not whole'}"
+    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
+
+
+def unreachable(model: str, upstreams: Sequence[str]) -> Problem:
+    """Return the problem of a model none of whose upstreams accepts a connection."""
+    message = f"model {model!r}: no upstream accepts a connection; tried {', '.join(upstreams)}"
+    return Problem(502, UPSTREAM_ERROR, "upstream_unreachable", message, RequestOutcome.UPSTREAM_UNREACHABLE)
+
+
+def upstream_status(status: int, said: UpstreamError, model: str, headers: Mapping[str, str]) -> Problem:
+    """Return the problem of an upstream that answered with a status other than success; `said` is what its body says.
+
+    What the client can change is relayed with the upstream's status; what only the pool's owner can change is ours.
+    """
+    outcome = RequestOutcome.UPSTREAM_REFUSED
+    if status in _CREDENTIAL_REFUSED:
+        message = f"the upstream of model {model!r} refused the pool's credential (status {status}); its owner has to renew it"
+        return Problem(502, UPSTREAM_ERROR, "upstream_credential_refused", message, outcome)
+    message = f"the upstream of model {model!r} answered with status {status}: {said.message}"
+    if not 400 <= status < 500:
+        return Problem(502, UPSTREAM_ERROR, "upstream_error", message, outcome)
+    kept = {name: headers[name] for name in ("Retry-After",) if name in headers}
+    kind, code = said.type or INVALID_REQUEST, said.code or "upstream_refused"
+    return Problem(status, kind, code, message, outcome, said.param, kept)

@@ -1,0 +1,71 @@
+"""The small paths: the list of models, and what a platform asks of a process (alive, ready, metrics).
+
+Owns what makes ready. It must not know how requests are answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from foresail_api.policy import FailureMode, Strategy
+from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.fronts.http.context import CONTEXT
+from foresail_sidecar.telemetry.metrics import CONTENT_TYPE
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """Answer with every name that `model` may have: the aliases, then the pool's models."""
+    context = request.app[CONTEXT]
+    served = context.served(context.serving.current)
+    return web.Response(body=served.models_body, content_type="application/json")
+
+
+async def show_alive(request: web.Request) -> web.Response:
+    """Answer that the process is alive. It asks nothing of anybody."""
+    return web.json_response({"status": "alive"})
+
+
+async def show_ready(request: web.Request) -> web.Response:
+    """Answer whether requests should be sent here, and why not."""
+    serving = request.app[CONTEXT].serving
+    reason = _why_not_ready(serving)
+    if reason is not None:
+        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+    return web.json_response({"status": "ready", **_facts(serving)})
+
+
+async def show_metrics(request: web.Request) -> web.Response:
+    """Answer with all metrics in Prometheus' text format."""
+    context = request.app[CONTEXT]
+    state = context.serving.current
+    if state is not None:
+        digest = "" if state.artifact is None else state.artifact.digest
+        context.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
+    return web.Response(body=context.memory.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _why_not_ready(serving: ServingHolder) -> str | None:
+    if serving.draining:
+        return "draining"
+    state = serving.current
+    if state is None:
+        return "no configuration has been loaded yet"
+    router = state.snapshot.router
+    closed = router.strategy == Strategy.LEARNED and router.failure_mode == FailureMode.FAIL_CLOSE
+    if closed and state.scorer is None:
+        return f"the router's artifact is not loaded: {state.artifact_error or 'it is being loaded'}"
+    return None
+
+
+def _facts(serving: ServingHolder) -> dict[str, Any]:
+    state = serving.current
+    facts: dict[str, Any] = {}
+    if state is not None:
+        facts["policy"] = state.snapshot.policy
+        facts["snapshot"] = state.snapshot_hash
+        facts["artifact"] = None if state.artifact is None else state.artifact.digest
+        facts["artifact_error"] = state.artifact_error
+    facts["configuration_error"] = serving.configuration_error
+    return {name: fact for name, fact in facts.items() if fact is not None}

@@ -1,0 +1,70 @@
+"""A streamed response that ends cleanly only if its answer did.
+
+Owns the connection towards the client while bytes pass through. It must not know where they come from, nor what they mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+
+class ClientLeft(Exception):
+    """The client is gone, or reads nothing for too long; `stream` is what it was being sent."""
+
+    def __init__(self, stream: RelayedStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+
+class RelayedStream(web.StreamResponse):
+    """Bytes on their way to a client.
+
+    Once broken off, the body stays without its end on the wire, which every HTTP client can tell from a whole answer.
+    """
+
+    def __init__(self, headers: list[tuple[str, str]], stalled_seconds: float) -> None:
+        super().__init__(status=200)
+        for name, value in headers:
+            self.headers.add(name, value)
+        self._stalled_seconds = stalled_seconds
+        self._broken = False
+        self._request: web.BaseRequest | None = None
+
+    async def begin(self, request: web.BaseRequest) -> None:
+        """Send the head. After this, an error can only be told inside of the stream."""
+        self._request = request
+        try:
+            await self.prepare(request)
+        except ConnectionError:
+            self._abandon()
+            raise ClientLeft(self) from None
+
+    async def relay(self, piece: bytes) -> None:
+        """Send a piece now; raise `ClientLeft` if the client is gone or does not read."""
+        try:
+            async with asyncio.timeout(self._stalled_seconds):
+                await self.write(piece)
+        except (ConnectionError, TimeoutError):
+            self._abandon()
+            raise ClientLeft(self) from None
+
+    async def break_off(self, last_words: bytes) -> None:
+        """Send what tells the client that the answer is not whole, and leave the body without its end."""
+        self._broken = True
+        self.force_close()
+        if last_words:
+            await self.relay(last_words)
+
+    def _abandon(self) -> None:
+        # Nobody reads: what is still buffered must not keep the connection.
+        self._broken = True
+        self.force_close()
+        if self._request is not None and self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the end of the body, unless the stream was broken off. Called by aiohttp when the handler returns."""
+        if not self._broken:
+            await super().write_eof(data)

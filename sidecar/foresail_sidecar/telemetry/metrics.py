@@ -1,0 +1,85 @@
+"""The metrics of one application, on a registry of its own.
+
+Owns names, help texts and labels; every label has a closed set of values or comes from the configuration, never from a request.
+It must not know who measures.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+NO_MODEL: Final = ""
+
+_OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ANSWER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Metrics:
+    """All metrics of the data plane. Each application has one, so that tests and several servers in a process do not share any."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.requests = self._counter(
+            "requests", "Requests to /v1/chat/completions by how they ended.", ("policy", "model", "outcome")
+        )
+        self.decisions = self._counter(
+            "decisions",
+            "Decisions by what they rest on, and why the router gave no estimates.",
+            ("policy", "basis", "scoring_error"),
+        )
+        self.eliminations = self._counter(
+            "eliminations", "Models that could not answer a request.", ("policy", "model", "reason")
+        )
+        self.scoring_seconds = self._histogram(
+            "scoring_seconds", "Time that the router took, or that was waited for it.", ("policy",), _OVERHEAD_BUCKETS
+        )
+        self.overhead_seconds = self._histogram(
+            "overhead_seconds",
+            "Time from the whole request to its first forwarding, scoring included.",
+            ("policy",),
+            _OVERHEAD_BUCKETS,
+        )
+        self.first_byte_seconds = self._histogram(
+            "upstream_first_byte_seconds",
+            "Time from forwarding to the first byte for the client.",
+            ("policy", "model"),
+            _ANSWER_BUCKETS,
+        )
+        self.attempts = self._counter(
+            "upstream_attempts", "Attempts at upstreams by how they ended.", ("policy", "model", "upstream", "outcome")
+        )
+        self.tokens = self._counter(
+            "tokens", "Tokens that upstreams reported or that were counted.", ("policy", "model", "direction")
+        )
+        self.settled_dollars = self._counter(
+            "settled_dollars", "US dollars settled, by what the amount rests on.", ("policy", "model", "basis")
+        )
+        self.bound_exceeded = self._counter(
+            "bound_exceeded", "Answers whose reported usage exceeds what was bounded before sending.", ("model",)
+        )
+        self.in_flight = Gauge("foresail_in_flight_requests", "Requests under way.", registry=self.registry)
+        self.snapshot = Gauge(
+            "foresail_snapshot_info",
+            "1 for the snapshot and the artifact that are served.",
+            ("policy", "snapshot_hash", "artifact_digest"),
+            registry=self.registry,
+        )
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def serve_snapshot(self, policy: str, snapshot_hash: str, artifact_digest: str) -> None:
+        """Show this snapshot, and this alone, as the one that is served."""
+        self.snapshot.clear()
+        self.snapshot.labels(policy, snapshot_hash, artifact_digest).set(1)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"foresail_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"foresail_{name}", text, labels, registry=self.registry, buckets=buckets)

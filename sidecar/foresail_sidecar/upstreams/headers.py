@@ -1,0 +1,99 @@
+"""Which headers cross the data plane, in each direction. Pure functions over header fields; it must not know connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+Field = tuple[str, str]
+
+OWN_PREFIX = "x-foresail-"
+
+# RFC 9110, section 7.6.1, and the older names that mean the same.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+# Made anew for each connection, or said by us and not by the client.
+_REQUEST_OWN = frozenset({"host", "content-length", "content-encoding", "content-type", "accept-encoding", "expect"})
+
+# Who the client is and which way it came is nothing that a provider should learn from us.
+_REQUEST_PRIVATE = frozenset({"forwarded", "via", "referer", "origin", "openai-organization", "openai-project"})
+_REQUEST_PRIVATE_PREFIXES = (
+    OWN_PREFIX,
+    "x-forwarded-",
+    "x-real-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-auth-",
+    "x-client-",
+    "cf-",
+    "sec-",
+)
+_CREDENTIAL_WORDS = ("authorization", "cookie", "token", "secret", "password", "credential", "api-key", "apikey")
+
+# The pool's account with the provider, and what belongs to the connection or the host instead of the answer.
+_ANSWER_PRIVATE = frozenset(
+    {
+        "alt-svc",
+        "content-encoding",
+        "content-length",
+        "date",
+        "openai-organization",
+        "openai-project",
+        "server",
+        "set-cookie",
+        "strict-transport-security",
+        "www-authenticate",
+    }
+)
+
+
+def to_upstream(headers: Iterable[Field], named_in_connection: Iterable[str] = ()) -> list[Field]:
+    """Return the client's fields that may go to an upstream.
+
+    Left out are hop-by-hop fields, those that `Connection` names (`named_in_connection`, its values), everything that carries or could
+    carry a credential, and what says who the client is.
+    """
+    named = _tokens(named_in_connection)
+    return [(name, value) for name, value in headers if _may_go_upstream(name.lower(), named)]
+
+
+def to_client(headers: Iterable[Field], named_in_connection: Iterable[str] = ()) -> list[Field]:
+    """Return the upstream's fields that may go to a client, repeated ones kept, without any `x-foresail-*` of its own."""
+    named = _tokens(named_in_connection)
+    return [
+        (name, value)
+        for name, value in headers
+        if (low := name.lower()) not in _HOP_BY_HOP
+        and low not in _ANSWER_PRIVATE
+        and low not in named
+        and not low.startswith(OWN_PREFIX)
+    ]
+
+
+def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:
+    """Return `own` and all of `passed` that `own` does not name; names are compared without case."""
+    taken = {name.lower() for name in own}
+    return [*own.items(), *(field for field in passed if field[0].lower() not in taken)]
+
+
+def _may_go_upstream(name: str, named: frozenset[str]) -> bool:
+    if name in _HOP_BY_HOP or name in _REQUEST_OWN or name in _REQUEST_PRIVATE or name in named:
+        return False
+    if name.startswith(_REQUEST_PRIVATE_PREFIXES):
+        return False
+    return not any(word in name for word in _CREDENTIAL_WORDS)
+
+
+def _tokens(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(token.strip().lower() for value in values for token in value.split(","))

@@ -1,0 +1,78 @@
+"""A client that leaves stops the upstream's work, before and after the first token, and pays for what may have been done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
+from tests.support.upstream import event, hangs, piece, running_upstream, send_events, streams
+
+from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
+
+MESSAGES = [{"role": "user", "content": "x"}]
+
+
+async def settled(sidecar: Sidecar, basis: str) -> float:
+    """US dollars settled on that basis, once there are any."""
+    async with asyncio.timeout(5):
+        # A scrape says it, nothing announces it.
+        while not (dollars := await sidecar.metric("foresail_settled_dollars_total", basis=basis)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return dollars
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_leaving_before_the_first_token_reaches_the_upstream(stream: bool) -> None:
+    async with (
+        running_upstream(hangs) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        asking = asyncio.create_task(sidecar.ask(stream=stream, max_tokens=100))
+        async with asyncio.timeout(5):
+            await upstream.arrived.wait()
+            asking.cancel()
+            await upstream.abandoned.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        # Nobody knows what was generated: the worst case of 100 output tokens and the bound of the input.
+        assert await settled(sidecar, "Assumed") > 100 * 2e-6
+        assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
+        assert await sidecar.metric("foresail_in_flight_requests") == 0
+
+
+async def test_leaving_inside_of_a_stream_reaches_the_upstream() -> None:
+    async with (
+        running_upstream(streams(event(piece("one")), then="hang")) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        stream = await sidecar.openai().chat.completions.create(
+            model="auto", messages=MESSAGES, stream=True, max_tokens=100
+        )
+        await anext(stream)
+        await stream.close()
+        async with asyncio.timeout(5):
+            await upstream.abandoned.wait()
+        # The bound of the input and of the three bytes that came.
+        assert 3 * 2e-6 < await settled(sidecar, "Counted") < 100 * 2e-6
+        assert await sidecar.metric("foresail_upstream_attempts_total", outcome="ClientLeft") == 1
+
+
+async def test_a_client_that_does_not_read_holds_nothing_for_ever() -> None:
+    async def floods(asked, request):
+        return await send_events(request, [event(piece("x" * 65536))] * 1000)
+
+    settings = HttpSettings(stalled_client_seconds=0.3, timeouts=UpstreamTimeouts())
+    async with (
+        running_upstream(floods) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url))), settings) as sidecar,
+    ):
+        stream = sidecar.http.stream(
+            "POST", "/v1/chat/completions", json={"model": "auto", "messages": MESSAGES, "stream": True}
+        )
+        async with stream as answer, asyncio.timeout(10):
+            assert answer.status_code == 200
+            await upstream.abandoned.wait()
+        assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
