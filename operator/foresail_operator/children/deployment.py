@@ -23,11 +23,11 @@ SNAPSHOT_DIRECTORY: Final = "/etc/foresail/snapshot"
 SECRETS_DIRECTORY: Final = "/etc/foresail/secrets"
 VOLUMES_DIRECTORY: Final = "/volumes"
 
-# A pod that ends first waits until no node sends it new requests, then gives the open ones so long; the server may
+# A pod that ends answers new requests until no node sends it any, then gives the open ones so long; the server may
 # take that time twice (open requests, then open connections), and some is left before it is killed.
-UNROUTE_SECONDS: Final = 5
+SHUTDOWN_DELAY_SECONDS: Final = 5
 DRAIN_SECONDS: Final = 20
-TERMINATION_SECONDS: Final = UNROUTE_SECONDS + 2 * DRAIN_SECONDS + 15
+TERMINATION_SECONDS: Final = SHUTDOWN_DELAY_SECONDS + 2 * DRAIN_SECONDS + 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,6 @@ def _container(image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
         "startupProbe": _probe("/healthz", period_seconds=2, failures=60),
         "livenessProbe": _probe("/healthz", period_seconds=10, failures=3),
         "readinessProbe": _probe("/readyz", period_seconds=5, failures=2),
-        "lifecycle": {"preStop": {"sleep": {"seconds": UNROUTE_SECONDS}}},
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -134,6 +133,7 @@ def _arguments(mounts: Mounts) -> list[str]:
         *([f"--volume-claim={mounts.claim}={VOLUMES_DIRECTORY}/{mounts.claim}"] if mounts.claim else []),
         "--host=0.0.0.0",
         f"--port={PORT}",
+        f"--shutdown-delay-seconds={SHUTDOWN_DELAY_SECONDS}",
         f"--drain-seconds={DRAIN_SECONDS}",
     ]
 

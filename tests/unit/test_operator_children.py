@@ -1,0 +1,122 @@
+"""The pod template and the comparison that decides whether a live object still says what was applied."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.support.routing import Object, model, policy, pool
+
+from foresail_api.compile import Target, compile_policy
+from foresail_api.policy import RoutingPolicy
+from foresail_api.pool import ModelPool
+from foresail_operator.children.base import PolicyName
+from foresail_operator.children.deployment import SidecarImage, deployment, mounts_of
+from foresail_operator.children.drift import says
+
+IMAGE = SidecarImage("registry.example/foresail:1", "Always")
+NAME = PolicyName("team", "chat", "u-1")
+LEARNED = {
+    "strategy": "Learned",
+    "artifact": {"volumeClaim": {"name": "routers.v1", "path": "support"}, "digest": "sha256:" + "0" * 64},
+}
+
+
+def pod(policy_: Object, pool_: Object) -> Object:
+    compiled = compile_policy(RoutingPolicy.model_validate(policy_), ModelPool.model_validate(pool_), Target.CLUSTER)
+    assert compiled.snapshot is not None
+    spec: Object = deployment(NAME, IMAGE, mounts_of(compiled.snapshot), 1)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_each_secret_is_one_optional_directory_with_only_the_keys_that_are_named() -> None:
+    long_name = "team-a.provider." + "x" * 200
+    spec = pod(
+        policy(), pool("models", model("a", secret="keys"), model("b", secret="keys"), model("c", secret=long_name))
+    )
+    secrets = {volume["secret"]["secretName"]: volume for volume in spec["volumes"] if "secret" in volume}
+    assert set(secrets) == {"keys", long_name}
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    for name, volume in secrets.items():
+        assert volume["secret"]["optional"] is True
+        assert volume["secret"]["items"] == [{"key": "api-key", "path": "api-key"}]
+        assert len(volume["name"]) <= 63
+        assert mounts[volume["name"]] == {
+            "name": volume["name"],
+            "mountPath": f"/etc/foresail/secrets/{name}",
+            "readOnly": True,
+        }
+    assert "--secrets=/etc/foresail/secrets" in spec["containers"][0]["args"]
+    assert "env" not in spec["containers"][0]
+
+
+def test_the_trained_router_is_mounted_read_only_where_the_argument_says() -> None:
+    spec = pod(policy(router=LEARNED), pool())
+    assert {"name": "artifact", "persistentVolumeClaim": {"claimName": "routers.v1", "readOnly": True}} in spec[
+        "volumes"
+    ]
+    assert "--volume-claim=routers.v1=/volumes/routers.v1" in spec["containers"][0]["args"]
+    mounts = {mount["mountPath"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts["/volumes/routers.v1"]["readOnly"] is True
+
+
+def test_a_pool_without_secrets_and_a_policy_without_artifact_mount_neither() -> None:
+    spec = pod(policy(), pool())
+    assert [volume["name"] for volume in spec["volumes"]] == ["snapshot", "tmp"]
+    assert not [argument for argument in spec["containers"][0]["args"] if "secrets" in argument or "claim" in argument]
+
+
+def test_the_pod_meets_the_restricted_profile_and_holds_no_token() -> None:
+    spec = pod(policy(), pool())
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert (container["image"], container["imagePullPolicy"]) == (IMAGE.name, "Always")
+
+
+def test_a_pod_that_ends_has_time_for_its_open_requests() -> None:
+    spec = pod(policy(), pool())
+    numbers = dict(argument.removeprefix("--").split("=", 1) for argument in spec["containers"][0]["args"][1:])
+    needed = int(numbers["shutdown-delay-seconds"]) + 2 * int(numbers["drain-seconds"])
+    assert spec["terminationGracePeriodSeconds"] > needed
+
+
+def test_only_liveness_restarts_a_pod_and_readiness_asks_whether_it_can_answer() -> None:
+    (container,) = pod(policy(), pool())["containers"]
+    paths = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+
+
+def test_nothing_of_the_routing_itself_is_in_the_template() -> None:
+    assert json.dumps(pod(policy(), pool())) == json.dumps(pod(policy(aliases=["other"]), pool("models", model("x"))))
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "same"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, True),
+        ({"a": "text"}, {"a": {"b": 1}}, False),
+        ([1, 2], [1, 2], True),
+        ([1, 2, 3], [1, 2], False),
+        ([{"name": "x", "more": 1}, {"name": "y"}], [{"name": "x"}], True),
+        ([{"name": "y"}], [{"name": "x"}], False),
+        ([{"name": "x", "v": 1}], [{"name": "x", "v": 2}], False),
+        ([{"uid": "1", "name": "a"}], [{"uid": "2", "name": "a"}], False),
+        ([], [], True),
+        (["old"], [], False),
+        (None, [], False),
+        (None, {}, False),
+        ({"a": True}, {"a": True}, True),
+        ({"a": 0}, {"a": 1}, False),
+    ],
+)
+def test_a_live_object_says_what_is_wanted_whatever_others_added(live: Any, wanted: Any, same: bool) -> None:
+    assert says(live, wanted) is same
