@@ -1,0 +1,121 @@
+"""What an attempt is settled at: the upstream's report, what came of the answer, or the worst case, and never nothing for want of a report."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.sidecar import model_of, upstream_of
+
+from foresail_api.reasons import SettlementBasis
+from foresail_api.snapshot import SnapshotModel
+from foresail_router.decision.price import cost_nano, worst_case
+from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt, Used
+from foresail_sidecar.flow.outcomes import NOTHING_GENERATED, AttemptOutcome
+from foresail_sidecar.flow.settle import Settlement, settle, total_cost
+
+MODEL = model_of("small", upstream_of("http://upstream/v1"), dollars_in=3, dollars_out=7)
+UNPRICED = model_of("small", upstream_of("http://upstream/v1"), price=None)
+UNKNOWN_END = sorted(set(AttemptOutcome) - NOTHING_GENERATED - {AttemptOutcome.ANSWERED})
+
+
+def candidate(bound: int | None = 40, limit: int = 100, choices: int = 1, model: SnapshotModel = MODEL) -> Candidate:
+    worst = None if bound is None or model.price is None else worst_case(model.price, bound, choices, limit)
+    return Candidate("small", None, "", limit, 10, bound, worst)
+
+
+def ended(outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
+    log = AttemptLog()
+    return log.attempt_ended(log.attempt_started("small", "first"), outcome, used)
+
+
+@pytest.mark.parametrize("outcome", list(AttemptOutcome))
+def test_a_report_is_settled_as_it_is_however_the_attempt_ended(outcome: AttemptOutcome) -> None:
+    settled = settle(ended(outcome, Used(30, 20, 999, True)), MODEL, candidate(), 1)
+    assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, 30 * 3000 + 20 * 7000)
+
+
+@pytest.mark.parametrize("outcome", sorted(NOTHING_GENERATED))
+def test_an_attempt_that_generated_nothing_costs_nothing(outcome: AttemptOutcome) -> None:
+    assert settle(ended(outcome), MODEL, candidate(), 1) is None
+
+
+@pytest.mark.parametrize("outcome", UNKNOWN_END)
+def test_an_end_that_nobody_knows_is_settled_at_the_worst_case(outcome: AttemptOutcome) -> None:
+    settled = settle(ended(outcome), MODEL, candidate(choices=2), 2)
+    assert settled == Settlement(SettlementBasis.ASSUMED, 40, 200, candidate(choices=2).worst_case)
+
+
+@pytest.mark.parametrize("outcome", [*UNKNOWN_END, AttemptOutcome.ANSWERED])
+def test_a_stream_without_a_report_is_counted_from_what_came(outcome: AttemptOutcome) -> None:
+    settled = settle(ended(outcome, Used(generated_bytes=25, started=True)), MODEL, candidate(), 1)
+    assert settled == Settlement(SettlementBasis.COUNTED, 40, 25, 40 * 3000 + 25 * 7000)
+
+
+def test_an_answer_without_a_report_is_counted_and_never_free() -> None:
+    settled = settle(ended(AttemptOutcome.ANSWERED), MODEL, candidate(), 1)
+    assert settled is not None
+    assert settled.basis == SettlementBasis.COUNTED
+    assert settled.cost == 40 * 3000 + 7000
+
+
+def test_without_a_bound_the_estimate_stands_for_the_input() -> None:
+    settled = settle(ended(AttemptOutcome.TIMED_OUT), MODEL, candidate(bound=None), 1)
+    assert settled == Settlement(SettlementBasis.ASSUMED, 10, 100, 10 * 3000 + 100 * 7000)
+
+
+def test_tokens_that_are_smaller_than_a_byte_are_counted_as_the_pool_says() -> None:
+    model = MODEL.model_copy(update={"max_tokens_per_byte": 3})
+    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=5, started=True)), model, candidate(), 1)
+    assert settled is not None
+    assert settled.output_tokens == 15
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "exceeds"), [(40, 100, False), (41, 1, True), (1, 101, True)]
+)
+def test_a_report_above_the_bound_is_settled_as_reported_and_said(
+    input_tokens: int, output_tokens: int, exceeds: bool
+) -> None:
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(input_tokens, output_tokens)), MODEL, candidate(), 1)
+    assert settled is not None
+    assert settled.exceeds_bound is exceeds
+    assert settled.cost == input_tokens * 3000 + output_tokens * 7000
+
+
+def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(30, 20)), UNPRICED, candidate(model=UNPRICED), 1)
+    assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, None)
+    assert total_cost([settled]) is None
+    assert total_cost([]) is None
+
+
+def test_an_attempt_ends_once() -> None:
+    log = AttemptLog()
+    attempt = log.attempt_started("small", "first")
+    first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(1, 1))
+    assert log.attempt_ended(attempt, AttemptOutcome.BROKE) == first
+    assert log.ended == [first]
+    assert log.attempt_started("small", "first").id != attempt.id
+
+
+@given(
+    outcome=st.sampled_from(list(AttemptOutcome)),
+    generated=st.integers(0, 10**6),
+    started=st.booleans(),
+    bound=st.integers(0, 10**6),
+    limit=st.integers(1, 10**5),
+    choices=st.integers(1, 8),
+)
+def test_what_is_not_reported_never_exceeds_the_worst_case(
+    outcome: AttemptOutcome, generated: int, started: bool, bound: int, limit: int, choices: int
+) -> None:
+    chosen = candidate(bound, limit, choices)
+    settled = settle(ended(outcome, Used(None, None, generated, started)), MODEL, chosen, choices)
+    if settled is not None:
+        assert settled.cost is not None
+        assert chosen.worst_case is not None
+        assert 0 < settled.cost <= chosen.worst_case
+        assert MODEL.price is not None
+        assert settled.cost == cost_nano(MODEL.price, settled.input_tokens, settled.output_tokens)
