@@ -1,0 +1,148 @@
+"""Which models `foresail init` chooses from a price list, and at what prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import genai_prices.data
+import pytest
+from genai_prices.types import Tier, TieredPrices
+
+from foresail_sidecar.onboarding.providers import PROVIDERS
+from foresail_sidecar.onboarding.selection import (
+    MOST_MODELS,
+    MOST_TIMES_DEARER,
+    ChosenModel,
+    choose_models,
+)
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Listed:
+    """A model as the price list holds one."""
+
+    id: str
+    prices: Any = field(default_factory=lambda: priced(1, 2))
+    context_window: int | None = 100_000
+    deprecated: bool | None = None
+
+    def is_match(self, model_ref: str) -> bool:
+        return model_ref == self.id
+
+    def get_prices(self, request_timestamp: datetime) -> Any:
+        return self.prices(request_timestamp) if callable(self.prices) else self.prices
+
+
+def priced(input_price: Any, output_price: Any, **more: Any) -> Any:
+    return SimpleNamespace(input_mtok=_decimal(input_price), output_mtok=_decimal(output_price), **more)
+
+
+def _decimal(price: Any) -> Any:
+    return price if price is None or isinstance(price, TieredPrices) else Decimal(str(price))
+
+
+def chosen(*models: Listed, brands: tuple[str, ...] = ()) -> list[str]:
+    return [model.name for model in choose_models(models, brands, NOW)]
+
+
+def only(model: Listed) -> ChosenModel:
+    (found,) = choose_models([model], (), NOW)
+    return found
+
+
+def with_prices(**prices: float) -> list[Listed]:
+    return [Listed(name.replace("_", "-"), priced(price, price)) for name, price in prices.items()]
+
+
+def test_the_newest_version_of_each_family_stays() -> None:
+    models = [Listed(f"acme-{version}-mini") for version in ("3", "3-5-latest", "3-20250101", "3-5-preview")]
+    assert chosen(*models, Listed("acme-mini-3-7")) == ["acme-mini-3-7"]
+
+
+def test_old_generations_go_once_the_newest_is_large_enough() -> None:
+    old = with_prices(acme_4_tiny=1, acme_4_huge=9)
+    assert chosen(*old, *with_prices(acme_5_small=2, acme_5_large=3)) == [
+        "acme-4-tiny", "acme-5-small", "acme-5-large", "acme-4-huge",
+    ]  # fmt: skip
+    newest = with_prices(acme_5_small=2, acme_5_medium=3, acme_5_large=4)
+    assert chosen(*old, *newest) == ["acme-5-small", "acme-5-medium", "acme-5-large"]
+    assert chosen(*with_prices(acme_2_tiny=1, acme_5_small=2)) == ["acme-5-small"]
+
+
+def test_dates_and_sizes_are_no_versions() -> None:
+    assert chosen(Listed("acme-4-0709"), Listed("acme-4.7")) == ["acme-4.7"]
+    assert chosen(Listed("acme-large-2407"), Listed("acme-large-2512")) == ["acme-large-2512"]
+    assert chosen(*with_prices(acme_oss_120b=1, acme_5=2)) == ["acme-5"]
+    assert chosen(*with_prices(acme_small_2603=1, acme_medium_3=2)) == ["acme-small-2603", "acme-medium-3"]
+
+
+def test_only_a_providers_own_brand_and_text_chat() -> None:
+    others = ["other-5", "acme-5-audio", "acme-embed-5", "ft:acme-5", "acme-5-image-mini", "~acme-5"]
+    assert chosen(*map(Listed, others), Listed("acme-5"), brands=("acme",)) == ["acme-5"]
+    assert chosen(Listed("maker/acme-5"), Listed("maker/other-1")) == ["maker/acme-5"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Listed("acme-5", deprecated=True),
+        Listed("acme-5", context_window=None),
+        Listed("acme-5", priced(None, 1)),
+        Listed("acme-5", priced(1, None)),
+    ],
+)
+def test_what_cannot_be_used_or_priced_is_left_out(model: Listed) -> None:
+    assert chosen(model) == []
+
+
+def test_a_few_are_spread_from_the_cheapest_to_the_dearest() -> None:
+    many = [Listed(f"acme-{name}-5", priced(price, price)) for price, name in enumerate("abcdefghijk", start=1)]
+    assert chosen(*many) == ["acme-a-5", "acme-d-5", "acme-h-5", "acme-k-5"]
+
+
+def test_what_costs_far_more_than_the_cheapest_is_left_out() -> None:
+    assert chosen(*with_prices(acme_a_5=1, acme_b_5=100, acme_c_5=101)) == ["acme-a-5", "acme-b-5"]
+
+
+def test_of_equal_prices_the_first_by_name() -> None:
+    assert chosen(*with_prices(acme_b_5=1, acme_a_5=1, acme_c_5=2)) == ["acme-a-5", "acme-c-5"]
+
+
+def test_the_window_ends_where_the_price_rises() -> None:
+    tiered = TieredPrices(base=Decimal("1"), tiers=[Tier(start=20_000, price=Decimal("2"))])
+    model = only(Listed("acme-5", priced(tiered, 3)))
+    assert (model.input_price, model.output_price) == (1, 3)
+    assert (model.context_window, model.whole_window) == (20_000, 100_000)
+
+
+def test_the_dearest_hour_counts() -> None:
+    def by_hour(moment: datetime) -> Any:
+        return priced(5, 6) if moment.hour == 3 else priced(1, 2)
+
+    model = only(Listed("acme-5", by_hour))
+    assert (model.input_price, model.output_price) == (5, 6)
+
+
+def test_writing_to_a_cache_is_told_where_it_is_dearer() -> None:
+    assert only(Listed("acme-5", priced(1, 2, cache_write_mtok=Decimal("1.25")))).cache_write == Decimal("1.25")
+    assert only(Listed("acme-5", priced(1, 2, cache_write_mtok=Decimal("0.5")))).cache_write is None
+
+
+def test_prices_are_rounded_up_to_six_decimals() -> None:
+    assert only(Listed("acme-5", priced("0.00000049", 1))).input_price == Decimal("0.000001")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+def test_the_real_price_list_gives_each_provider_some(provider: Any) -> None:
+    listed = next(entry.models for entry in genai_prices.data.providers if entry.id == provider.name)
+    found = choose_models(listed, provider.brands, datetime.now(UTC))
+    assert 1 <= len(found) <= MOST_MODELS
+    assert found == tuple(sorted(found, key=lambda model: model.blended_price))
+    assert found[-1].blended_price <= MOST_TIMES_DEARER * found[0].blended_price
+    assert all(model.context_window >= 8192 for model in found)
