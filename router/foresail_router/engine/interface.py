@@ -60,6 +60,12 @@ class ArtifactNotLoaded(ScoringError):
     reason = "ArtifactNotLoaded"
 
 
+class ModelNotInArtifact(ScoringError):
+    """The artifact was not trained on a model that estimates were asked for."""
+
+    reason = "ModelNotInArtifact"
+
+
 class ScorerOverloaded(ScoringError):
     """The scorer's queue is full."""
 

@@ -31,8 +31,8 @@ class PromptTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each text's token ids; of a text that is too long, as many from its start as from its end."""
-        encodings = self._tokenizer.encode_batch([readable(text) for text in texts], add_special_tokens=False)
-        return [self._framed(encoding.ids) for encoding in encodings]
+        # One at a time: a batch would start a thread per CPU inside the tokenizer.
+        return [self._framed(self._tokenizer.encode(readable(text), add_special_tokens=False).ids) for text in texts]
 
     def _framed(self, ids: list[int]) -> list[int]:
         if len(ids) > self._content:
