@@ -1,0 +1,47 @@
+"""The expected number of input tokens follows what upstreams report."""
+
+from __future__ import annotations
+
+import pytest
+
+from foresail_router.decision.calibration import InputTokenCalibration
+
+
+def test_an_unknown_model_counts_a_quarter_token_per_byte() -> None:
+    calibration = InputTokenCalibration()
+    assert calibration.estimate("m", 1000) == 250
+    assert calibration.estimate("m", 0) == 1
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
+def test_it_approaches_what_is_reported(ratio: float) -> None:
+    calibration = InputTokenCalibration()
+    for _ in range(300):
+        calibration.observe("m", 2000, round(2000 * ratio))
+    assert calibration.estimate("m", 10_000) == pytest.approx(10_000 * ratio, rel=0.02)
+    assert calibration.estimate("other", 10_000) == 2500
+
+
+def test_one_report_moves_it_a_little() -> None:
+    calibration = InputTokenCalibration()
+    calibration.observe("m", 100, 100)
+    assert 250 < calibration.estimate("m", 1000) < 350
+
+
+def test_it_forgets() -> None:
+    calibration = InputTokenCalibration()
+    for tokens in [4000] * 500 + [400] * 500:
+        calibration.observe("m", 4000, tokens)
+    assert calibration.estimate("m", 1000) == pytest.approx(100, rel=0.05)
+
+
+def test_absurd_reports_keep_it_within_bounds() -> None:
+    calibration = InputTokenCalibration()
+    calibration.observe("high", 1, 10**12)
+    calibration.observe("low", 10**12, 1)
+    calibration.observe("none", 0, 5)
+    calibration.observe("none", 5, 0)
+    calibration.observe("none", -1, -1)
+    assert calibration.estimate("high", 100) == 1600
+    assert calibration.estimate("low", 100) == 1
+    assert calibration.estimate("none", 100) == 25
