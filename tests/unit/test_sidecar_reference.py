@@ -1,0 +1,113 @@
+"""The reference documents what the code has: every metric, header, error and limit, and no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from foresail_api.reasons import Basis
+from foresail_router.decision.types import Decision, Refusal, RefusalKind
+from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
+from foresail_sidecar.fronts.http import answers, errors
+from foresail_sidecar.fronts.http.application import create_application
+from foresail_sidecar.fronts.http.errors import Problem
+from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.protocols.openai.bodies import UpstreamError
+from foresail_sidecar.serving.metric import ConfigurationErrors
+from foresail_sidecar.telemetry.metrics import Metrics
+from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+HTTP = (REFERENCE / "http-api.md").read_text()
+METRICS = (REFERENCE / "metrics.md").read_text()
+
+
+def rows(text: str, columns: int) -> set[tuple[str, ...]]:
+    """The rows of a document's tables that have so many columns."""
+    cells = (line.strip("|").split("|") for line in text.splitlines() if line.startswith("| "))
+    return {tuple(cell.strip() for cell in row) for row in cells if len(row) == columns}
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    registry = CollectorRegistry()
+    registry.register(ConfigurationErrors(ServingHolder()))
+    metrics = Metrics(registry)
+    expected = set()
+    for metric in [*vars(metrics).values(), *registry.collect()]:
+        name, kind = getattr(metric, "_name", None) or getattr(metric, "name", ""), ""
+        kind = getattr(metric, "_type", None) or getattr(metric, "type", "")
+        labels = getattr(metric, "_labelnames", ())
+        text = getattr(metric, "_documentation", None) or getattr(metric, "documentation", "")
+        if (
+            name
+            and name.startswith("foresail_")
+            and (labels or hasattr(metric, "_labelnames") or "configuration" in name)
+        ):
+            full = f"{name}_total" if kind == "counter" else name
+            expected.add((f"`{full}`", kind, ", ".join(f"`{label}`" for label in labels), text))
+    documented = {row for row in rows(METRICS, 4) if row[0].startswith("`foresail_")}
+    assert documented == expected
+
+
+def test_every_word_of_a_label_is_documented() -> None:
+    for word in (*RequestOutcome, *AttemptOutcome):
+        assert f"`{word.value}`" in METRICS, word
+
+
+def test_every_header_of_ours_is_documented() -> None:
+    named = {value for value in vars(answers).values() if isinstance(value, str) and value.startswith("x-foresail-")}
+    assert set(re.findall(r"^\| `(x-foresail-[-a-z]+)` \|", HTTP, re.MULTILINE)) == named
+    assert all(f"`{basis.value}`" in HTTP for basis in Basis)
+
+
+def test_every_path_is_documented() -> None:
+    routes = {
+        f"`{route.method} {route.resource.canonical}`"
+        for route in create_application(ServingHolder()).router.routes()
+        if route.method != "HEAD" and route.resource is not None
+    }
+    assert {row[0] for row in rows(HTTP, 2) if row[0].startswith(("`GET", "`POST"))} == routes
+
+
+def test_every_error_is_documented() -> None:
+    documented = {(row[0], row[1].strip("`"), row[2].strip("`")) for row in rows(HTTP, 4)}
+    for problem in _problems():
+        assert (str(problem.status), problem.type, problem.code) in documented, problem
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    settings = HttpSettings()
+    limits = {**dataclasses.asdict(settings), **dataclasses.asdict(settings.timeouts)}
+    limits.pop("timeouts")
+    documented = dict(row[:2] for row in rows(HTTP, 3))
+    assert {name: f"{value:g}" for name, value in limits.items()} == {
+        name.strip("`"): f"{float(value):g}" for name, value in documented.items() if name.strip("`") in limits
+    }
+
+
+def _problems() -> list[Problem]:
+    refusals = [Decision(None, Refusal(kind, "x"), None, (), "", None) for kind in RefusalKind]
+    return [
+        errors.too_large(1),
+        errors.too_slow(1),
+        *(
+            errors.invalid("x", None, code)
+            for code in ("invalid_json", "invalid_type", "invalid_value", "unknown_parameter")
+        ),
+        errors.unauthenticated(),
+        errors.not_ready("x"),
+        errors.overloaded(),
+        errors.interrupted(),
+        errors.failed(None),
+        errors.no_such_path(404, "x", "GET", "/", None),
+        errors.no_such_path(405, "x", "GET", "/", "POST"),
+        errors.broken_answer(None, "m"),
+        errors.unreachable("m", ["u"]),
+        *(errors.refusal(refusal) for refusal in refusals),
+        *(errors.failure(UpstreamFailure(kind, "x"), "m") for kind in FailureKind),
+        *(errors.upstream_status(status, UpstreamError("x"), "m", {}) for status in (401, 403, 500)),
+    ]
