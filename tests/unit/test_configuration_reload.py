@@ -14,7 +14,7 @@ from foresail_api.errors import UserError
 from foresail_api.manifests import load_manifests
 from foresail_api.snapshot import SnapshotEnvelope
 from foresail_router.engine.interface import ScoreRequest, ScoreResult
-from foresail_sidecar.configuration.artifacts import LoadedRouter
+from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter
 from foresail_sidecar.configuration.reload import Inputs, Reloader
 from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
@@ -35,6 +35,7 @@ class Routers:
 
     def __init__(self) -> None:
         self.closed: list[str] = []
+        self.engine_missing = False
 
     async def load(self, directory: Path, digest: str) -> LoadedRouter:
         found = (directory / "digest").read_text() if (directory / "digest").exists() else "nothing"
@@ -44,7 +45,15 @@ class Routers:
         async def close() -> None:
             self.closed.append(digest)
 
+        if self.engine_missing:
+            raise EngineUnavailable("nobody is there")
         return LoadedRouter(NamedScorer(), ArtifactFacts(digest, "knn", ("cheap", "dear"), "dear", 20.0, 30.0), close)
+
+    async def available(self) -> bool:
+        return not self.engine_missing
+
+    async def close(self) -> None:
+        self.closed.append("all")
 
 
 class Serving:
@@ -61,7 +70,7 @@ class Serving:
         self.reloader = self.reloading(ManifestSource([self.file], None))
 
     def reloading(self, source: ManifestSource | SnapshotSource) -> Reloader:
-        inputs = Inputs(source, self.secrets, {"routers": self.volume}, self.routers.load)
+        inputs = Inputs(source, self.secrets, {"routers": self.volume}, self.routers)
         return Reloader(self.holder, inputs)
 
     def write(self, *objects: Object) -> None:
@@ -242,6 +251,17 @@ async def test_a_missing_artifact_is_served_without_and_taken_when_it_comes(serv
     assert state.scorer is not None
 
 
+async def test_an_engine_that_comes_later_is_used(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.routers.engine_missing = True
+    serving.write(*routed())
+    state = await serving.reloader.start()
+    assert "nobody is there" in (state.artifact_error or "")
+    assert await serving.polled() is state
+    serving.routers.engine_missing = False
+    assert (await serving.polled()).scorer is not None
+
+
 async def test_a_new_artifact_that_cannot_be_loaded_keeps_the_old_one_until_it_can(serving: Serving) -> None:
     serving.artifact(DIGEST)
     serving.write(*routed())
@@ -290,7 +310,7 @@ async def test_a_replaced_scorer_is_closed_after_the_last_request_that_uses_it(s
         await asyncio.sleep(0)
     assert serving.routers.closed == [DIGEST]
     await serving.reloader.close()
-    assert serving.routers.closed == [DIGEST, OTHER_DIGEST]
+    assert serving.routers.closed == [DIGEST, OTHER_DIGEST, "all"]
 
 
 async def test_an_artifact_stays_inside_of_its_volume(serving: Serving, tmp_path: Path) -> None:
@@ -320,7 +340,7 @@ async def test_looking_goes_on_after_a_broken_change(serving: Serving) -> None:
             await asyncio.Event().wait()
         serving.file.write_text(change) if change else serving.write(pool([CHEAP]), policy())
 
-    inputs = Inputs(ManifestSource([serving.file], None), None, {}, serving.routers.load)
+    inputs = Inputs(ManifestSource([serving.file], None), None, {}, serving.routers)
     reloader = Reloader(serving.holder, inputs, interval_seconds=0.5, sleep=sleep)
     await reloader.start()
     running = asyncio.create_task(reloader.run())

@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.policy is not None and arguments.snapshot is not None:
         raise UserError("--policy chooses among YAML files; a snapshot holds one policy only")
     from foresail_sidecar.configuration.reload import Inputs
-    from foresail_sidecar.configuration.routers import router_loader
+    from foresail_sidecar.configuration.routers import EngineRouters
     from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
     from foresail_sidecar.fronts.http.settings import MEBIBYTE, HttpSettings
     from foresail_sidecar.serving.process import Options, serve
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.snapshot is not None
         else ManifestSource(arguments.files, arguments.policy)
     )
-    inputs = Inputs(source, arguments.secrets, dict(arguments.volume_claims), router_loader(arguments.scorer_socket))
+    inputs = Inputs(source, arguments.secrets, dict(arguments.volume_claims), EngineRouters(arguments.scorer_socket))
     options = Options(
         host=arguments.host,
         port=arguments.port,

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from foresail_api.errors import UserError
 from foresail_api.snapshot import SnapshotArtifact
@@ -27,8 +28,24 @@ class LoadedRouter:
     close: Callable[[], Awaitable[None]]
 
 
-LoadRouter = Callable[[Path, str], Awaitable[LoadedRouter]]
-"""Loads the artifact in a directory, which must have the given digest; raises `UserError` if it cannot be used."""
+class EngineUnavailable(UserError):
+    """Nobody is there to load an artifact: worth another try as soon as `Routers.available`, with nothing else changed."""
+
+
+class Routers(Protocol):
+    """Where artifacts are loaded."""
+
+    async def load(self, directory: Path, digest: str) -> LoadedRouter:
+        """Return the router in a directory, whose artifact must have that digest; raise `UserError` if it cannot be used."""
+        ...
+
+    async def available(self) -> bool:
+        """Return whether somebody is there to load artifacts."""
+        ...
+
+    async def close(self) -> None:
+        """Release what all routers share."""
+        ...
 
 
 def locate(artifact: SnapshotArtifact, claims: Mapping[str, Path]) -> Path:
@@ -50,10 +67,8 @@ def locate(artifact: SnapshotArtifact, claims: Mapping[str, Path]) -> Path:
     return directory
 
 
-def fingerprint(artifact: SnapshotArtifact | None, claims: Mapping[str, Path]) -> str:
+def fingerprint(artifact: SnapshotArtifact, claims: Mapping[str, Path]) -> str:
     """Return a text that changes when files of the artifact come, go or grow, so that a failed load is tried again."""
-    if artifact is None:
-        return ""
     try:
         directory = locate(artifact, claims)
         files = sorted(directory.iterdir())[:_MAX_FILES]

@@ -14,7 +14,7 @@ from pathlib import Path
 from foresail_api.errors import UserError
 from foresail_api.snapshot import Snapshot, SnapshotArtifact
 from foresail_sidecar.configuration import artifacts, changes, secrets
-from foresail_sidecar.configuration.artifacts import LoadedRouter, LoadRouter
+from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter, Routers
 from foresail_sidecar.configuration.sources import Configuration, Source, Withdrawn, hash_of
 from foresail_sidecar.configuration.state import CredentialKey, ServingHolder, ServingState
 from foresail_sidecar.telemetry.logs import log, log_defect
@@ -32,7 +32,7 @@ class Inputs:
     source: Source
     secrets: Path | None
     volume_claims: Mapping[str, Path]
-    load_router: LoadRouter
+    routers: Routers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,15 @@ class _Look:
 
     source: str
     secrets: str
-    artifact: str
+
+
+@dataclass(frozen=True, slots=True)
+class _MissingArtifact:
+    """An artifact that could not be loaded, what was there of it then, and whether it was for want of somebody to load it."""
+
+    artifact: SnapshotArtifact
+    fingerprint: str
+    for_want_of_engine: bool
 
 
 class Reloader:
@@ -65,12 +73,12 @@ class Reloader:
         self._sleep = sleep
         self._router: LoadedRouter | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._look = _Look("", "", "")
+        self._look = _Look("", "")
         self._own_credentials: Mapping[CredentialKey, str] = {}
         self._sequence = 0
         self._hash = ""
         self._withdrawals = 0
-        self._missing_artifact: SnapshotArtifact | None = None
+        self._missing: _MissingArtifact | None = None
 
     async def start(self) -> ServingState:
         """Load for the first time; raise `UserError` if there is nothing that could be served."""
@@ -95,8 +103,7 @@ class Reloader:
         """Look once. What changed is served if it can be; what was taken away is not served any longer."""
         look = await asyncio.to_thread(self._read_look)
         before, self._look = self._look, look
-        artifact_changed = self._missing_artifact is not None and look.artifact != before.artifact
-        if look.source != before.source or artifact_changed or self._withdrawals == 1:
+        if look.source != before.source or self._withdrawals == 1 or await self._artifact_may_have_come():
             await self._reload()
         elif look.secrets != before.secrets:
             await self._refresh_credentials()
@@ -109,6 +116,7 @@ class Reloader:
         if self._router is not None:
             await self._router.close()
             self._router = None
+        await self._inputs.routers.close()
 
     async def _reload(self) -> None:
         try:
@@ -168,16 +176,17 @@ class Reloader:
         takes something away that must not be served any longer.
         """
         wanted = snapshot.router.artifact
-        self._missing_artifact = None
+        self._missing = None
         if wanted is None:
             return None, None
         if self._router is not None and self._router.facts.digest == wanted.digest:
             return self._router, None
+        found = await asyncio.to_thread(artifacts.fingerprint, wanted, self._inputs.volume_claims)
         try:
             directory = await asyncio.to_thread(artifacts.locate, wanted, self._inputs.volume_claims)
-            return await self._inputs.load_router(directory, wanted.digest), None
+            return await self._inputs.routers.load(directory, wanted.digest), None
         except UserError as error:
-            self._missing_artifact = wanted
+            self._missing = _MissingArtifact(wanted, found, isinstance(error, EngineUnavailable))
             if (
                 previous is not None
                 and previous.scorer is not None
@@ -227,8 +236,11 @@ class Reloader:
     def _read_look(self) -> _Look:
         directory = self._inputs.secrets
         files = [] if directory is None else [file for _, file in secrets.credential_files(directory)]
-        return _Look(
-            source=self._inputs.source.fingerprint(),
-            secrets=hash_of(files),
-            artifact=artifacts.fingerprint(self._missing_artifact, self._inputs.volume_claims),
-        )
+        return _Look(source=self._inputs.source.fingerprint(), secrets=hash_of(files))
+
+    async def _artifact_may_have_come(self) -> bool:
+        missing = self._missing
+        if missing is None:
+            return False
+        found = await asyncio.to_thread(artifacts.fingerprint, missing.artifact, self._inputs.volume_claims)
+        return found != missing.fingerprint or (missing.for_want_of_engine and await self._inputs.routers.available())
