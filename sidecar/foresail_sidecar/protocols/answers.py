@@ -50,6 +50,10 @@ class AnswerMachine(Protocol):
     def output_bytes(self) -> int:
         """UTF-8 bytes of all generated text that has come, over all choices. Reasoning that the upstream hides is not in it."""
 
+    @property
+    def error(self) -> str | None:
+        """The upstream's message, shortened, if it sent an error so far."""
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next bytes from the upstream and return those to relay to the client now."""
 

@@ -32,6 +32,7 @@ class WholeAnswer:
         self.usage: Usage | None = None
         self.started = False
         self.output_bytes = 0
+        self.error: str | None = None
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Keep the bytes; nothing is relayed before the end."""
@@ -50,6 +51,7 @@ class WholeAnswer:
         self.usage = _usage(value)
         error = error_in(value)
         if error is not None:
+            self.error = error.message
             return Ending(EndingKind.ERROR, bytes(self._body), error.message)
         self.output_bytes = sum(_generated_bytes(choice.get("message")) for choice in _choices(value))
         return Ending(EndingKind.COMPLETE, bytes(self._body))
@@ -62,12 +64,12 @@ class StreamedAnswer:
         self._wants_usage = wants_usage
         self._events = EventReader()
         self._done = False
-        self._error: str | None = None
         self._open: set[Any] = set()
         self._closed: set[Any] = set()
         self.usage: Usage | None = None
         self.started = False
         self.output_bytes = 0
+        self.error: str | None = None
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the bytes of the events that the chunk completes."""
@@ -79,10 +81,10 @@ class StreamedAnswer:
         last = self._events.finish()
         whole = last is not None and last.data is not None and _is_whole(last.data)
         rest = self._take(last) if last is not None and (whole or inside) else b""
-        if self._error is None and (self._done or (self._closed and self._closed >= self._open)):
+        if self.error is None and (self._done or (self._closed and self._closed >= self._open)):
             return Ending(EndingKind.COMPLETE, rest)
-        kind = EndingKind.CUT if self._error is None else EndingKind.ERROR
-        return Ending(kind, rest + b"\n\n" if rest or inside else b"", self._error)
+        kind = EndingKind.CUT if self.error is None else EndingKind.ERROR
+        return Ending(kind, rest + b"\n\n" if rest or inside else b"", self.error)
 
     def _take(self, event: Event) -> bytes:
         if event.data is None:
@@ -121,10 +123,10 @@ class StreamedAnswer:
     def _take_error(self, event: Event, value: Mapping[str, Any]) -> bytes:
         """Relay an error event, in the one shape on which OpenAI's SDK raises."""
         error = error_in(value)
-        self._error = error.message if error else "the upstream sent an error"
+        self.error = error.message if error else "the upstream sent an error"
         if value.get("error"):
             return event.raw
-        return error_event(self._error, (error and error.type) or "upstream_error", error.code if error else None)
+        return error_event(self.error, (error and error.type) or "upstream_error", error.code if error else None)
 
 
 def _is_whole(data: bytes) -> bool:
