@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hack.control_plane import NODE, locate
 from tests.support.control_plane import ControlPlane
-from tests.support.one_node import CLUSTER, HOST_ADDRESS, SCRIPT, free_ports, shell, step
+from tests.support.one_node import CLUSTER, HOST_ADDRESS, SCRIPT, free_ports, give_up, shell, step
 from tests.support.processes import running, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -54,11 +54,12 @@ def operator(cluster: ControlPlane, images: str) -> None:
     chart = str(ROOT / "charts" / "foresail")
     settings = [f"{image}.{name}" for image, part in (("image", "operator"), ("sidecarImage", "sidecar"))
                 for name in (f"repository={images}/{part}", f"tag={TAG}", "pullPolicy=Never")]  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    release = ("foresail", chart, "--namespace", "foresail-system", "--wait", "--timeout", "90s")
     with step("install the chart"):
-        cluster.helm(
-            "install", "foresail", chart, "--namespace", "foresail-system", "--wait", "--timeout", "120s",
-            *(word for setting in settings for word in ("--set", setting)),
-        )  # fmt: skip
+        installed = cluster.run("helm", "install", *release, *words, check=False, timeout=120)
+    if installed.returncode:
+        give_up(cluster, "foresail-system", f"the operator did not come up: {installed.stderr}")
 
 
 @pytest.fixture(scope="session")

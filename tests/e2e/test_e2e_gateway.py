@@ -14,7 +14,7 @@ import openai
 import pytest
 import yaml
 from tests.support.control_plane import ControlPlane
-from tests.support.one_node import CLUSTER, HOST_ADDRESS, step
+from tests.support.one_node import CLUSTER, HOST_ADDRESS, give_up, step
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 NAMESPACE = "shop"
@@ -60,11 +60,9 @@ def served(cluster: ControlPlane, operator: None, models_port: int) -> str:
             check=False,
             timeout=150,
         )
-    print(cluster.kubectl("get", "fpool,fpolicy,deployments,services,pods", *HERE))
     if waited.returncode:
-        print(cluster.kubectl("describe", "fpolicy,deployments,pods", *HERE))
-        print(cluster.kubectl("logs", f"deployment/{name}-foresail", "--tail=50", *HERE, check=False))
-        pytest.fail("the policy did not become Ready; see above", pytrace=False)
+        give_up(cluster, NAMESPACE, "the policy did not become Ready")
+    print(cluster.kubectl("get", "fpool,fpolicy,deployments,services,pods", *HERE))
     address = cluster.get("service", f"{name}-foresail", *HERE)["spec"]["clusterIP"]
     return f"http://{address}/v1"
 

@@ -9,8 +9,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from tests.support.control_plane import ControlPlane
 from tests.support.processes import free_port
 
 SCRIPT = str(Path(__file__).parents[2] / "hack" / "cluster" / "cluster.sh")
@@ -42,3 +44,13 @@ def free_ports(count: int) -> int:
             for port in range(first, first + count):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
+
+
+def give_up(cluster: ControlPlane, namespace: str, what: str) -> NoReturn:
+    """Fail, after printing all that tells why pods of a namespace do not do what they should."""
+    here = ("--namespace", namespace)
+    print(cluster.kubectl("get", "foresail,deployments,pods,services", *here, check=False))
+    print(cluster.kubectl("describe", "foresail,pods", *here, check=False))
+    for pod in cluster.get("pods", *here)["items"]:
+        print(cluster.kubectl("logs", pod["metadata"]["name"], "--tail=50", *here, check=False))
+    pytest.fail(f"{what}; see above", pytrace=False)
