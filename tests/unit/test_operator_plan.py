@@ -375,9 +375,8 @@ def test_a_secret_that_is_no_longer_named_is_unmounted() -> None:
 
 
 def test_warnings_are_told_without_keeping_the_policy_from_serving() -> None:
-    price = {"inputPerMillionTokens": "0.10", "outputPerMillionTokens": "0.40"}
-    priced = model("small", price=price, tokenCount={"overheadTokens": 10})
-    cluster = Cluster(policy(costLimits={"perRequest": "0.01"}), pool("models", priced, model("large")))
+    bounded = model("small", tokenCount={"overheadTokens": 10})
+    cluster = Cluster(policy(costLimits={"perRequest": "0.01"}), pool("models", bounded, model("large")))
     accepted = conditions(cluster.plan().status)[ConditionType.ACCEPTED]
     assert accepted["status"] == "True"
     assert "model 'large' is never chosen" in accepted["message"]
