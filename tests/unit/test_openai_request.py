@@ -170,7 +170,9 @@ def test_input_bytes_count_the_unescaped_json_of_all_that_becomes_prompt() -> No
     assert bytes_of(messages=[user("")] * 10_000) > 10_000 * 20
 
 
-@pytest.mark.parametrize("name", ["tools", "functions", "response_format", "tool_choice", "documents", "unheard_of"])
+@pytest.mark.parametrize(
+    "name", ["tools", "functions", "response_format", "tool_choice", "documents", "verbosity", "unheard_of"]
+)
 def test_every_field_that_can_become_prompt_counts(name: str) -> None:
     value = ["x" * 100]
     assert bytes_of(**{name: value}) >= bytes_of() + 100
@@ -224,6 +226,14 @@ def test_wrong_types_are_refused_with_field_value_and_remedy(fields: dict[str, A
     assert error.param == param
     assert f"`{param}`" in error.message
     assert words in error.message
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "NaN", '{"a":1,"a":[1,2]}', "1" * 5000, "\x00", '"\\ud800"'])
+def test_arguments_that_a_model_wrote_may_be_any_text(arguments: str) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+    plain = {"type": "function", "function": {"name": "f", "arguments": None}}
+    counted = bytes_of(messages=[{"role": "assistant", "tool_calls": [call]}])
+    assert counted >= bytes_of(messages=[{"role": "assistant", "tool_calls": [plain]}]) + len(arguments) - len("null")
 
 
 def test_a_missing_field_is_named() -> None:

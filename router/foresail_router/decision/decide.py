@@ -11,7 +11,7 @@ from math import ceil
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.reasons import Basis, Elimination
-from foresail_api.snapshot import Snapshot
+from foresail_api.snapshot import Snapshot, SnapshotModel
 from foresail_router.decision.eliminate import is_pass_through, is_served
 from foresail_router.decision.objective import best, cheapest, weigh, with_predicted_cost
 from foresail_router.decision.price import dollars, worst_case
@@ -35,12 +35,15 @@ def decide(
     scoring_error: str | None,
     snapshot_hash: str,
 ) -> Decision:
-    """Return the decision on a request whose candidates `eliminate` gave.
+    """Return the decision on a request whose candidates `eliminate` gave, one per model of the pool and in its order.
 
     `estimates` holds the router's prediction by model, or is None where there is none; `scoring_error` then says why.
     `cost_reference` is what the cost weight compares with, in nano-dollars; None where the artifact's best model has no price.
     """
-    predicted = [_with_prediction(request, snapshot, candidate, estimates) for candidate in candidates]
+    predicted = [
+        _with_prediction(request, model, candidate, estimates)
+        for model, candidate in zip(snapshot.models, candidates, strict=True)
+    ]
     considered = _weighed(snapshot, predicted, cost_reference)
     outcome, basis, error = _choose(request, snapshot, considered, scoring_error)
     artifact = snapshot.router.artifact
@@ -86,11 +89,10 @@ def _choose(
 
 
 def _with_prediction(
-    request: NeutralRequest, snapshot: Snapshot, candidate: Candidate, estimates: Mapping[str, Estimate] | None
+    request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimates: Mapping[str, Estimate] | None
 ) -> Candidate:
     """Return the candidate with its predicted cost, or out if the cap would cut off the answer that is predicted of it."""
-    model = snapshot.model(candidate.model)
-    if candidate.elimination is not None or model is None:
+    if candidate.elimination is not None:
         return candidate
     estimate = None if estimates is None else estimates.get(candidate.model)
     priced = with_predicted_cost(candidate, model, request.choices, estimate)

@@ -5,6 +5,7 @@ Owns messages and their parts. It must not know the other fields of a request, n
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
-from foresail_sidecar.protocols.openai.spans import read_value, shown
+from foresail_sidecar.protocols.openai.spans import shown
 
 _PLAIN = frozenset({"role", "content"})
 _TOOL_ROLES = frozenset({"tool", "function"})
@@ -124,12 +125,21 @@ def _read_other_fields(conversation: Conversation, message: dict[str, Any], path
             conversation.input_bytes += _reprinted(function.get("arguments"))
 
 
+def _every_pair(pairs: list[tuple[str, Any]]) -> Any:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else [piece for pair in pairs for piece in pair]
+
+
+# A model wrote the arguments, so they are not held to the strictness of a request; of a repeated name, every value counts.
+_loose_decoder = json.JSONDecoder(object_pairs_hook=_every_pair)
+
+
 def _reprinted(arguments: Any) -> int:
     """Return the bytes that a call's arguments grow by if the upstream reads them and prints them anew."""
     if not isinstance(arguments, str):
         return printed_bytes(arguments) - json_bytes(arguments)
     try:
-        value = read_value(arguments)
+        value = _loose_decoder.decode(arguments)
     except ValueError:
         return 0
     return max(0, printed_bytes(value) - text_bytes(arguments))

@@ -30,7 +30,6 @@ NOT_PROMPT = frozenset(
         "presence_penalty",
         "prompt_cache_key",
         "prompt_cache_retention",
-        "reasoning_effort",
         "repetition_penalty",
         "safety_identifier",
         "seed",
@@ -44,13 +43,21 @@ NOT_PROMPT = frozenset(
         "top_logprobs",
         "top_p",
         "user",
-        "verbosity",
     }
 )
 
 # Fields that decide about cost, limits or routing. A name that differs from one of these in case only would be read by some upstreams
 # as the field itself, past our limits.
-DECISIVE = NOT_PROMPT | {"functions", "function_call", "messages", "response_format", "tool_choice", "tools"}
+DECISIVE = NOT_PROMPT | {
+    "function_call",
+    "functions",
+    "messages",
+    "reasoning_effort",
+    "response_format",
+    "tool_choice",
+    "tools",
+    "verbosity",
+}
 
 _OTHER_LIMIT = "another output limit; use `max_tokens` or `max_completion_tokens`"
 _PROVIDER_TOOL = "run by the provider, at a price of its own"

@@ -75,11 +75,6 @@ def read_members(text: str, start: int) -> tuple[dict[str, Member], int]:
         at = _skip(text, at + 1)
 
 
-def read_value(text: str) -> Any:
-    """Return the value of a text that is JSON; raise `ValueError` if it is not, and `BadRequest` if readers could differ on it."""
-    return _decoder.decode(text)
-
-
 def broken(problem: str) -> BadRequest:
     """Return the error for a body that is not the JSON that it must be."""
     return BadRequest(f"The request body is not valid JSON: {problem}.", None, "invalid_json")
