@@ -139,8 +139,13 @@ class Forwarding:
         failure: UpstreamFailure | None = None
         try:
             async for received in answer.pieces():
-                for piece in machine.feed(received):
+                pieces = machine.feed(received)
+                if machine.error is not None and self.stream is None:
+                    break  # nothing was sent yet, so the client gets a status instead of a stream
+                for piece in pieces:
                     await self._relay(stream, piece, chosen)
+                if machine.error is not None:
+                    break
         except UpstreamFailure as broke_off:
             failure = broke_off
         ending = machine.finish()
