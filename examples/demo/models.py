@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
+from examples.demo.ports import BASE_PORT, READY
 from examples.demo.weights import Server, gemma3, smollm2
 from examples.demo.wrapping import POOL_MODELS, PoolModel, Unanswerable, wrap
 
-BASE_PORT: Final = 18101
-READY: Final = "all models answer"
 _SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=120, sock_connect=5)
 _MAX_BODY_BYTES: Final = 2**20

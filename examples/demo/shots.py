@@ -1,6 +1,6 @@
 """Worked examples that are put before a question for a base model, which only continues text.
 
-They are ours, and about none of the words, sentences or numbers of the tasks' tables. It must not know the tasks' references.
+They are ours, and none of them is an entry of the tasks' tables. It must not know the tasks' references.
 """
 
 from __future__ import annotations

