@@ -32,6 +32,7 @@ generate: environment ## Write what is generated: CRDs from the models, the char
 	$(RUN) foresail crds --write crds
 	$(RUN) python hack/api_reference.py
 	$(RUN) python hack/chart_crds.py
+	$(RUN) python hack/cli_reference.py
 
 .PHONY: lint
 lint: check-format check-lint check-types check-contracts ## Check format, lint, types and import contracts

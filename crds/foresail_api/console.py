@@ -68,6 +68,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> Command:
 
 def _remedy(entry: importlib.metadata.EntryPoint, error: ModuleNotFoundError) -> str:
     extras = ",".join(entry.extras)
-    if not extras or (error.name or "").startswith("foresail_"):
+    package = (error.name or "").partition(".")[0]
+    if not extras or package.startswith("foresail_"):
         raise error
-    return f"needs the Python package {error.name!r}, which is not installed; install it with: pip install 'foresail[{extras}]'"
+    return f"needs the Python package {package!r}, which is not installed; install it with: pip install 'foresail[{extras}]'"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from foresail_api.compile import Target, compile_policy
 from foresail_api.errors import UserError
 from foresail_api.manifests import MAX_FILE_BYTES, Manifests, load_manifests
 
@@ -157,3 +158,13 @@ def test_files_are_text_of_bounded_size(tmp_path: Path) -> None:
     assert "is not UTF-8 text: byte 6" in refused(path)
     path.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
     assert f"is larger than {MAX_FILE_BYTES} bytes" in refused(path)
+
+
+@pytest.mark.parametrize("folder", ["quickstart"])
+def test_the_examples_can_be_served(folder: str) -> None:
+    found = load_manifests([Path(__file__).parents[2] / "examples" / folder])
+    policy = found.policy(None)
+    compilation = compile_policy(policy, found.pool_of(policy), Target.LOCAL)
+    assert compilation.problems == ()
+    assert compilation.snapshot is not None
+    assert compilation.snapshot.anonymous_allowed
