@@ -26,7 +26,7 @@ def candidate(bound: int | None = 40, limit: int = 100, choices: int = 1, model:
 
 
 def ended(outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
-    log = AttemptLog()
+    log = AttemptLog("request")
     return log.attempt_ended(log.attempt_started("small", "first"), outcome, used)
 
 
@@ -92,12 +92,12 @@ def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
 
 
 def test_an_attempt_ends_once() -> None:
-    log = AttemptLog()
+    log = AttemptLog("request")
     attempt = log.attempt_started("small", "first")
     first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(1, 1))
     assert log.attempt_ended(attempt, AttemptOutcome.BROKE) == first
     assert log.ended == [first]
-    assert log.attempt_started("small", "first").id != attempt.id
+    assert (attempt.id, log.attempt_started("small", "first").id) == ("request-1", "request-2")
 
 
 @given(

@@ -5,7 +5,6 @@ Owns their identities and that each one ends once. It must not know connections,
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 
 from foresail_sidecar.flow.outcomes import AttemptOutcome
@@ -44,14 +43,17 @@ class EndedAttempt:
 
 
 class AttemptLog:
-    """Collects the attempts of one request, in order."""
+    """Collects the attempts of one request, in order. Their ids are the request's with a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str) -> None:
         self.ended: list[EndedAttempt] = []
+        self._request_id = request_id
+        self._started = 0
 
     def attempt_started(self, model: str, upstream: str) -> Attempt:
         """Announce an attempt before anything of it is sent."""
-        return Attempt(uuid.uuid4().hex, model, upstream)
+        self._started += 1
+        return Attempt(f"{self._request_id}-{self._started}", model, upstream)
 
     def attempt_ended(self, attempt: Attempt, outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
         """Announce its end, once; a second announcement of the same attempt changes nothing."""

@@ -36,13 +36,16 @@ class Exchange:
     """One request from its arrival to its end, as its front end fills it in. Times are in seconds."""
 
     decision_id: str
-    attempts: AttemptLog = field(default_factory=AttemptLog)
     snapshot: Snapshot | None = None
     request: NeutralRequest | None = None
     decision: Decision | None = None
     settlements: list[Settlement] = field(default_factory=list)
     overhead_seconds: float | None = None
     outcome: RequestOutcome = RequestOutcome.FAILED
+    attempts: AttemptLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts = AttemptLog(self.decision_id)
 
     @property
     def chosen(self) -> Candidate | None:
