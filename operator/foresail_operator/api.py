@@ -17,11 +17,12 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from foresail_api.errors import UserError
 from foresail_operator.names import FIELD_MANAGER
-from foresail_operator.resources import Resource
+from foresail_operator.resources import Key, Resource, Version
 
 REQUEST_SECONDS: Final = 30
 
 _APPLY = "application/apply-patch+yaml"
+_ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -61,6 +62,18 @@ class Api:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("PATCH", f"{path}/status" if status else path, manifest, query, _APPLY)
 
+    async def versions(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", name: str | None = None
+    ) -> dict[Key, Version]:
+        """Return which versions of a kind's objects are stored: in a namespace or in all, with those labels or that name."""
+        query = {"labelSelector": labels, "fieldSelector": "" if name is None else f"metadata.name={name}"}
+        answer = await self._request("GET", resource.path(namespace), query=query, accept=_ONLY_METADATA)
+        found = [item["metadata"] for item in answer["items"] or ()]
+        return {
+            Key(resource.kind, item["namespace"], item["name"]): Version(item["uid"], item["resourceVersion"])
+            for item in found
+        }
+
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> None:
         """Create an object that nobody changes afterwards."""
         path = resource.path(manifest["metadata"]["namespace"])
@@ -95,12 +108,13 @@ class Api:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> dict[str, Any]:
         request = await self.client.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -65,6 +65,8 @@ class Controller:
         seen = await self._observe(record, indices)
         now = self._now()
         plan = plan_policy(seen, self._image, now)
+        if plan.creates and not await self._still_exists(record.identity):
+            return
         failure = await self._write_children(plan)
         if failure is not None:
             plan = plan_policy(seen, self._image, now, failure)
@@ -88,6 +90,12 @@ class Controller:
             return known
         found = await self._api.get(resource, policy.namespace, name)
         return None if found is None else child(found)
+
+    async def _still_exists(self, policy: Identity) -> bool:
+        """Ask before anything is created: for a policy that is gone the garbage collector would remove it again, and so on."""
+        found = await self._api.versions(ROUTING_POLICY, policy.namespace, name=policy.name)
+        version = found.get(Key(ROUTING_POLICY.kind, policy.namespace, policy.name))
+        return version is not None and version.uid == policy.uid
 
     async def _write_children(self, plan: Plan) -> str | None:
         for write in plan.writes:

@@ -43,6 +43,11 @@ class Plan:
     status: Mapping[str, Any]
     unfinished: str | None = None
 
+    @property
+    def creates(self) -> bool:
+        """Whether any of the objects to write does not exist yet."""
+        return any(write.manifest["metadata"]["resourceVersion"] == MUST_NOT_EXIST for write in self.writes)
+
 
 @dataclass(frozen=True, slots=True)
 class _Served:

@@ -20,6 +20,7 @@ from foresail_api.errors import UserError
 from foresail_operator.api import Api, connection_info, load_configuration
 from foresail_operator.children.deployment import SidecarImage
 from foresail_operator.controller import Controller
+from foresail_operator.freshness import StaleIndices, check_indices
 from foresail_operator.queue import WorkQueue
 from foresail_operator.resources import MODEL_POOL, ROUTING_POLICY, Key
 from foresail_operator.rights import RULES
@@ -78,9 +79,8 @@ async def _run(options: Options) -> None:
             indices.set_result(found)
 
         registry = build_registry(queue.add, started, lambda: connection_info(configuration), lambda: len(queue))
-        tasks = [asyncio.create_task(queue.run(WORKERS)), asyncio.create_task(_resync(indices, queue))]
-        tasks.append(asyncio.create_task(_watch(registry, options)))
-        await _until_one_ends(tasks)
+        work = [queue.run(WORKERS), _resync(api, indices, options.namespaces, queue), _watch(registry, options)]
+        await _until_one_ends([asyncio.create_task(part) for part in work])
 
 
 async def _watch(registry: kopf.OperatorRegistry, options: Options) -> None:
@@ -95,11 +95,19 @@ async def _watch(registry: kopf.OperatorRegistry, options: Options) -> None:
     )
 
 
-async def _resync(indices: asyncio.Future[Indices], queue: WorkQueue[Key]) -> NoReturn:
-    """Look at everything again now and then: an event may have been missed, and what has no label sends none."""
+async def _resync(
+    api: Api, indices: asyncio.Future[Indices], namespaces: tuple[str, ...], queue: WorkQueue[Key]
+) -> NoReturn:
+    """Now and then compare what was seen with what is, and look at everything again: what has no label sends no event."""
     seen = await indices
     while True:
         await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  spreads load, guards nothing
+        try:
+            await check_indices(api, seen, namespaces)
+        except StaleIndices:
+            raise
+        except Exception as error:
+            logger.warning("What was seen could not be compared with what is: %s: %s", type(error).__name__, error)
         for key in list(seen.keys()):
             queue.add(key)
 

@@ -19,10 +19,11 @@ class Resource:
     kind: str
     plural: str
 
-    def path(self, namespace: str, name: str | None = None) -> str:
-        """Return the path of one object, or of all objects in a namespace."""
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """Return the path of one object, or of all objects in a namespace, or in all."""
         root = "/apis/" if "/" in self.api_version else "/api/"
-        collection = f"{root}{self.api_version}/namespaces/{namespace}/{self.plural}"
+        scope = "" if namespace is None else f"namespaces/{namespace}/"
+        collection = f"{root}{self.api_version}/{scope}{self.plural}"
         return collection if name is None else f"{collection}/{name}"
 
 
@@ -51,3 +52,11 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which object, and which state of it, stands under a key."""
+
+    uid: str
+    resource_version: str

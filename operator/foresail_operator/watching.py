@@ -13,7 +13,7 @@ import kopf
 
 from foresail_operator.names import CHILD_SELECTOR, policy_of
 from foresail_operator.observation import Child, PolicyRecord, PoolRecord, child, policy_record, pool_record
-from foresail_operator.resources import CHILDREN, MODEL_POOL, ROUTING_POLICY, Key, Resource
+from foresail_operator.resources import CHILDREN, MODEL_POOL, ROUTING_POLICY, Key, Resource, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,16 @@ class Indices:
         """Return an object that carries the labels of a child; None says nothing about objects without them."""
         index, key = self.children[resource], Key(resource.kind, namespace, name)
         return next(iter(index[key]), None) if key in index else None
+
+    def versions(self) -> dict[Key, Version]:
+        """Return which version of each object was seen last."""
+        indices: list[kopf.Index[Key, Any]] = [self.pools, self.policies, *self.children.values()]
+        return {
+            key: Version(record.identity.uid, record.identity.resource_version)
+            for index in indices
+            for key in index
+            for record in index[key]
+        }
 
     def keys(self) -> Iterator[Key]:
         """Yield every pool and policy."""
