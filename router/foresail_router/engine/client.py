@@ -56,7 +56,7 @@ class SocketScorer:
 
     async def load(self, directory: Path, digest: str | None = None) -> str:
         """Have the process load an artifact that it can read; return its digest. Raises `UserError` or `ScoringError`."""
-        message: Message = {"operation": "load", "directory": os.path.abspath(directory), "digest": digest}
+        message: Message = {"operation": "load", "directory": _absolute(directory), "digest": digest}
         return str((await self._ask(message, _LOAD_SECONDS)).get("digest"))
 
     async def unload(self, digest: str) -> None:
@@ -159,3 +159,8 @@ def _result(reply: Message) -> Message:
     if not isinstance(result := reply.get("result"), dict):
         raise BadFrame("an answer has no result")
     return result
+
+
+def _absolute(directory: Path) -> str:
+    """The process has a working directory of its own."""
+    return os.path.abspath(directory)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
+NEAREST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,26 @@ class Kernel:
     """How neighbours are weighted for one target.
 
     `neighbours` are looked at; `temperature` is the fall in cosine over which a weight falls by e; `shrinkage` is how many equal
-    neighbours the prior counts for; `usual_weight` is the neighbours' median mean weight in the training set.
+    neighbours the prior counts for.
     """
 
     neighbours: int
     temperature: float
     shrinkage: float
-    usual_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alikeness:
+    """From which mean cosine of its nearest neighbours a prompt is like those known (`alike`), and up to which it is not (`unlike`)."""
+
+    unlike: float
+    alike: float
+
+    def of(self, similarity: Array) -> Array:
+        """Return 1 for prompts whose nearest neighbours (prompts x k, nearest first) are alike, 0 for unlike ones, linear between."""
+        nearest = similarity[:, :NEAREST].mean(axis=1)
+        share: Array = np.clip((nearest - self.unlike) / (self.alike - self.unlike), 0.0, 1.0)
+        return share
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +68,27 @@ def kernel_weights(similarity: Array, temperature: float) -> Array:
     return weights
 
 
-def mean_weight(similarity: Array, temperature: float) -> Array:
-    """Return each row's mean unnormalised weight: near 1 where the neighbours say the same thing, near 0 where they are unlike."""
-    weight: Array = np.exp((similarity - 1.0) / temperature).mean(axis=1)
-    return weight
-
-
-def weigh(kernel: Kernel, similarity: Array, values: Floats, known: Floats, squares: Floats | None = None) -> Evidence:
+def weigh(
+    kernel: Kernel, similarity: Array, alikeness: Array, values: Floats, known: Floats, squares: Floats | None = None
+) -> Evidence:
     """Return the evidence of the nearest neighbours.
 
     `similarity` is prompts x k, nearest first, with k at least `kernel.neighbours`; `values` (0 where unknown), `known` (1 or 0) and
-    `squares` are prompts x k x columns. Without `squares` the evidence's are 0.
+    `squares` are prompts x k x columns; `alikeness` has one entry per prompt. Without `squares` the evidence's are 0.
     """
-    nearest = similarity[:, : kernel.neighbours]
-    weights = kernel_weights(nearest, kernel.temperature)
+    weights = kernel_weights(similarity[:, : kernel.neighbours], kernel.temperature)
     total, weight = _sums(weights, values, kernel), _sums(weights, known, kernel)
     present = weight > 0
     weight_or_one = np.where(present, weight, 1.0)
     count = np.square(weight) / np.where(present, _sums(np.square(weights), known, kernel), 1.0)
-    alike = count * np.minimum(1.0, mean_weight(nearest, kernel.temperature) / kernel.usual_weight)[:, None]
     square = np.zeros_like(total) if squares is None else _sums(weights, squares, kernel) / weight_or_one
-    return Evidence(total / weight_or_one, square, count, alike / (alike + kernel.shrinkage))
+    return Evidence(total / weight_or_one, square, count, believed(count, alikeness, kernel.shrinkage))
+
+
+def believed(count: Array, alikeness: Array, shrinkage: float) -> Array:
+    """Return how far so many equal neighbours are to be believed against the prior."""
+    share: Array = alikeness[:, None] * count / (count + shrinkage)
+    return share
 
 
 def _sums(weights: Array, values: Floats, kernel: Kernel) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.strategies.base import Array, Features, Predictions, Progress, State, TrainingSet
-from foresail_router.strategies.kernels import Evidence, Floats, Kernel, weigh
+from foresail_router.strategies.kernels import Alikeness, Evidence, Floats, Kernel, weigh
 
 # The 5 % steps of the standardised error of log lengths: enough for quantiles and for the mean of a skewed length.
 LENGTH_LEVELS = np.arange(0.05, 0.951, 0.05)
@@ -24,11 +24,17 @@ _LEAST_LENGTH_VARIANCE = 0.02**2
 
 @dataclass(frozen=True, slots=True)
 class KnnSettings:
-    """One kernel per target, chosen inside the training side."""
+    """One kernel per target, chosen inside the training side, and what counts as alike there."""
 
     difficulty: Kernel
     advantage: Kernel
     length: Kernel
+    alikeness: Alikeness
+
+    @property
+    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
+        """All kernels."""
+        return self.difficulty, self.advantage, self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,8 @@ class KnnStrategy:
         try:
             embeddings, values = state.arrays["embeddings"], state.arrays["outcomes"]
             priors = {name: state.arrays[f"prior.{name}"].astype(np.float64) for name in KnnPriors.__slots__}
-            settings = KnnSettings(**{name: Kernel(**state.config[name]) for name in KnnSettings.__slots__})
+            kernels = {name: Kernel(**state.config[name]) for name in ("difficulty", "advantage", "length")}
+            settings = KnnSettings(**kernels, alikeness=Alikeness(**state.config["alikeness"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"the state of the strategy lacks {error}") from error
         _check_shapes(embeddings, values, priors, models, width)
@@ -130,10 +137,11 @@ def gather_evidence(
 ) -> tuple[Evidence, Evidence, Evidence]:
     """Return what neighbours (prompts x k, nearest first; their table rows prompts x k x columns) say of difficulty, advantage and length."""
     difficulty, has_difficulty, advantage, has_advantage, length, has_length, squares = table.columns(rows)
+    alike = settings.alikeness.of(similarity)
     return (
-        weigh(settings.difficulty, similarity, difficulty, has_difficulty),
-        weigh(settings.advantage, similarity, advantage, has_advantage),
-        weigh(settings.length, similarity, length, has_length, squares),
+        weigh(settings.difficulty, similarity, alike, difficulty, has_difficulty),
+        weigh(settings.advantage, similarity, alike, advantage, has_advantage),
+        weigh(settings.length, similarity, alike, length, has_length, squares),
     )
 
 
@@ -182,9 +190,11 @@ def _check_shapes(
 
 
 def _check_settings(settings: KnnSettings, prompts: int) -> None:
-    for kernel in (settings.difficulty, settings.advantage, settings.length):
-        numbers = (kernel.temperature, kernel.shrinkage, kernel.usual_weight)
-        if not all(isinstance(number, int | float) and 0 < number < np.inf for number in numbers):
-            raise ValueError("its kernels hold numbers that are not positive")
-        if not isinstance(kernel.neighbours, int) or not 1 <= kernel.neighbours <= prompts:
-            raise ValueError("its kernels look at more neighbours than there are prompts")
+    alikeness = settings.alikeness
+    positive = [number for kernel in settings.kernels for number in (kernel.temperature, kernel.shrinkage)]
+    if not all(isinstance(number, int | float) for number in (*positive, alikeness.unlike, alikeness.alike)):
+        raise ValueError("its settings are not numbers")
+    if not all(0 < number < np.inf for number in positive) or not -1 <= alikeness.unlike < alikeness.alike <= 1:
+        raise ValueError("its settings are out of range")
+    if not all(isinstance(kernel.neighbours, int) and 1 <= kernel.neighbours <= prompts for kernel in settings.kernels):
+        raise ValueError("its kernels look at more neighbours than there are prompts")

@@ -5,6 +5,8 @@ Every figure comes from neighbours of other folds, so a prompt never judges itse
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -13,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.strategies.base import Array, Progress, TrainingSet
-from foresail_router.strategies.kernels import Evidence, Kernel, mean_weight, weigh
+from foresail_router.strategies.kernels import NEAREST, Alikeness, Evidence, Kernel, believed, weigh
 from foresail_router.strategies.knn import (
     LENGTH_LEVELS,
     KnnPriors,
     KnnSettings,
     OutcomeTable,
-    gather_evidence,
     length_estimate,
     length_tokens,
 )
@@ -34,72 +35,76 @@ _FEW = 20
 # The pool's mean counts for as much as this many outcomes of a model: a handful of outcomes says little.
 _POOL_OUTCOMES = 2.0
 _LEAST_VARIANCE = 1e-4
+# Cosines closer than this are no ground for telling alike from unlike prompts.
+_LEAST_ALIKENESS_RANGE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class _Neighbours:
-    """For every training prompt, the nearest prompts of other folds, nearest first (prompts x k)."""
+    """For every training prompt, the nearest prompts of other folds, nearest first (prompts x k), and whether they are alike."""
 
     index: NDArray[np.int64]
     similarity: Array
+    alikeness: Array
 
-    def blocks(self, table: NDArray[np.float32]) -> Iterator[tuple[slice, Array, Array]]:
-        """Yield some prompts' slice, their neighbours' similarities and the neighbours' rows of the table."""
+    def blocks(self, target: Array, count: int) -> Iterator[tuple[slice, Array, Array, Array, Array]]:
+        """Yield some prompts' slice, and of `count` neighbours similarity, alikeness, target and what of it is known."""
         for start in range(0, len(self.index), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
-            yield rows, self.similarity[rows], table[self.index[rows]].astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Targets:
-    """What is to be foreseen, NaN where unknown: quality as model mean + difficulty + advantage, and log(1 + output tokens)."""
-
-    quality: Array
-    difficulty: Array
-    advantage: Array
-    length: Array
-
-    def table(self) -> OutcomeTable:
-        """Return the targets side by side."""
-        pairs = [
-            part for target in (self.difficulty, self.advantage, self.length) for part in (target, np.isfinite(target))
-        ]
-        parts = [*pairs, np.square(self.length)]
-        values = np.concatenate([np.nan_to_num(part.astype(np.float64), nan=0.0) for part in parts], axis=1)
-        return OutcomeTable(values.astype(np.float32), self.length.shape[1])
+            values = target[self.index[rows, :count]]
+            known = np.isfinite(values)
+            yield (
+                rows,
+                self.similarity[rows, :count],
+                self.alikeness[rows],
+                np.where(known, values, 0.0),
+                known.astype(np.float64),
+            )
 
 
 def fit_knn(
     training: TrainingSet, progress: Progress
 ) -> tuple[NDArray[np.float16], OutcomeTable, KnnSettings, KnnPriors]:
-    """Return embeddings, outcome table, kernels and priors; raises `ValueError` when all prompts lie in one fold."""
+    """Return embeddings, outcome table, settings and priors; raises `ValueError` when all prompts lie in one fold."""
     embeddings = np.asarray(training.features.embeddings).astype(np.float16)
-    targets = _targets(training.outcomes.score, training.outcomes.output_tokens)
-    table = targets.table()
     progress("looking for neighbours")
-    neighbours = _find_neighbours(embeddings.astype(np.float64), training.folds)
+    neighbours, alikeness = _find_neighbours(embeddings.astype(np.float64), training.folds)
+    quality, deviation = _deviations(training.outcomes.score)
+    difficulty = _difficulty(deviation)
+    length = np.log1p(training.outcomes.output_tokens)
+    length_mean, length_variance = _length_prior(length)
     progress("choosing kernels")
-    settings = _choose_kernels(neighbours, table, targets)
+    difficulty_kernel = _choose_kernel(neighbours, difficulty, np.zeros(1))
+    of_difficulty = _cross_fit(neighbours, difficulty_kernel, difficulty)
+    advantage = _advantage(deviation, difficulty, of_difficulty)
+    advantage_kernel = _choose_kernel(neighbours, advantage, np.zeros(len(quality)))
+    of_advantage = _cross_fit(neighbours, advantage_kernel, advantage)
+    length_kernel = _choose_kernel(neighbours, length, length_mean)
     progress("calibrating")
-    return embeddings, table, settings, _calibrate(neighbours, table, targets, settings)
+    models = len(quality)
+    normal = np.array([NormalDist().inv_cdf(float(level)) for level in LENGTH_LEVELS])
+    priors = KnnPriors(
+        quality,
+        *_variances(difficulty, of_difficulty),
+        *_variances(advantage, of_advantage),
+        length=length_mean,
+        length_variance=length_variance,
+        length_errors=np.repeat(normal[:, None], models, axis=1),
+        length_ratio=np.ones(models),
+    )
+    settings = KnnSettings(difficulty_kernel, advantage_kernel, length_kernel, alikeness)
+    foreseen = length_estimate(_cross_fit(neighbours, length_kernel, length), priors)
+    return embeddings, _table(difficulty, advantage, length), settings, _with_length_errors(priors, length, *foreseen)
 
 
-def _targets(score: Array, output_tokens: Array) -> _Targets:
-    known = np.isfinite(score).sum(axis=0)
-    quality = (np.nansum(score, axis=0) + _POOL_OUTCOMES * np.nanmean(score)) / (known + _POOL_OUTCOMES)
-    deviation = score - quality
-    answered = np.isfinite(deviation).sum(axis=1, keepdims=True)
-    difficulty = np.where(answered > 0, np.nansum(deviation, axis=1, keepdims=True) / np.maximum(answered, 1), np.nan)
-    return _Targets(quality, difficulty, deviation - difficulty, np.log1p(output_tokens))
-
-
-def _find_neighbours(embeddings: Array, folds: NDArray[np.int64]) -> _Neighbours:
+def _find_neighbours(embeddings: Array, folds: NDArray[np.int64]) -> tuple[_Neighbours, Alikeness]:
     available = len(folds) - int(np.bincount(folds).max())
     if available < 1:
         raise ValueError("all prompts of the training side lie in one fold")
     count = min(NEIGHBOURS[-1], available)
     index = np.empty((len(folds), count), dtype=np.int64)
     similarity = np.empty((len(folds), count))
+    total, pairs = 0.0, 0
     for start in range(0, len(folds), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         block = embeddings[rows] @ embeddings.T
@@ -109,98 +114,82 @@ def _find_neighbours(embeddings: Array, folds: NDArray[np.int64]) -> _Neighbours
         order = np.argsort(-values, axis=1, kind="stable")
         index[rows] = np.take_along_axis(chosen, order, axis=1)
         similarity[rows] = np.take_along_axis(values, order, axis=1)
-    return _Neighbours(index, similarity)
+        total += float(block[np.isfinite(block)].sum())
+        pairs += int(np.isfinite(block).sum())
+    alikeness = _alikeness(similarity, total / pairs)
+    return _Neighbours(index, similarity, alikeness.of(similarity)), alikeness
 
 
-def _choose_kernels(neighbours: _Neighbours, table: OutcomeTable, targets: _Targets) -> KnnSettings:
-    """Return for each target the kernel with the least cross-fitted squared error."""
-    length_prior = _length_prior(targets.length)[0]
-    candidates = _candidates(neighbours)
-    errors: dict[tuple[str, Kernel], float] = {}
-    for rows, similarity, gathered in neighbours.blocks(table.values):
-        difficulty, has_difficulty, advantage, has_advantage, length, has_length, _ = table.columns(gathered)
-        for kernel in candidates:
-            for name, values, known, actual, prior in (
-                ("difficulty", difficulty, has_difficulty, targets.difficulty[rows], 0.0),
-                ("advantage", advantage, has_advantage, targets.advantage[rows], 0.0),
-                ("length", length, has_length, targets.length[rows], length_prior),
-            ):
-                evidence = weigh(kernel, similarity, values, known)
-                for shrinkage in SHRINKAGES:
-                    share = _share(evidence, kernel, shrinkage)
-                    error = float(np.nansum(np.square(actual - share * evidence.mean - (1 - share) * prior)))
-                    key = (name, replace(kernel, shrinkage=shrinkage))
-                    errors[key] = errors.get(key, 0.0) + error
-    chosen: dict[str, Kernel] = {}
-    for name in KnnSettings.__slots__:
-        # Rounded, so that the last bits of a sum, which depend on the CPU, never decide.
-        chosen[name] = min(
-            (key[1] for key in errors if key[0] == name), key=lambda kernel: round(errors[name, kernel], 6)
-        )
-    return KnnSettings(**chosen)
+def _alikeness(similarity: Array, of_any_two: float) -> Alikeness:
+    """Nine of ten training prompts are alike; neighbours that are no nearer than any two prompts are not."""
+    alike = float(np.quantile(similarity[:, :NEAREST].mean(axis=1), 0.1))
+    return Alikeness(unlike=round(max(-1.0, min(of_any_two, alike - _LEAST_ALIKENESS_RANGE)), 6), alike=round(alike, 6))
 
 
-def _candidates(neighbours: _Neighbours) -> list[Kernel]:
+def _table(difficulty: Array, advantage: Array, length: Array) -> OutcomeTable:
+    pairs = [
+        part for target in (difficulty, advantage, length) for part in (target, np.isfinite(target).astype(np.float64))
+    ]
+    values = np.concatenate([np.nan_to_num(part, nan=0.0) for part in (*pairs, np.square(length))], axis=1)
+    return OutcomeTable(values.astype(np.float32), length.shape[1])
+
+
+def _deviations(score: Array) -> tuple[Array, Array]:
+    """Return each model's mean, and how far each score lies above it."""
+    known = np.isfinite(score).sum(axis=0)
+    quality = (np.nansum(score, axis=0) + _POOL_OUTCOMES * np.nanmean(score)) / (known + _POOL_OUTCOMES)
+    return quality, score - quality
+
+
+def _difficulty(deviation: Array) -> Array:
+    """Return per prompt (one column) how far the models that answered it lie above their means together."""
+    answered = np.isfinite(deviation).sum(axis=1, keepdims=True)
+    return np.where(answered > 0, np.nansum(deviation, axis=1, keepdims=True) / np.maximum(answered, 1), np.nan)
+
+
+def _advantage(deviation: Array, difficulty: Array, foreseen: Evidence) -> Array:
+    """Return how much better each model did than the others on the same prompt.
+
+    Where not all models answered, the few that did are no measure of the others: what is foreseen of the prompt stands in.
+    """
+    complete = np.isfinite(deviation).all(axis=1, keepdims=True)
+    return deviation - np.where(complete, difficulty, foreseen.share * foreseen.mean)
+
+
+def _choose_kernel(neighbours: _Neighbours, target: Array, prior: Array) -> Kernel:
+    """Return the kernel with the least cross-fitted squared error of a target (prompts x columns) that falls back to `prior`."""
     available = neighbours.index.shape[1]
-    kernels = []
-    for count in sorted({min(count, available) for count in NEIGHBOURS}):
-        for temperature in TEMPERATURES:
-            usual = float(np.median(mean_weight(neighbours.similarity[:, :count], temperature)))
-            kernels.append(Kernel(count, temperature, 1.0, float(f"{usual:.6g}")))
-    return kernels
+    counts = sorted({min(count, available) for count in NEIGHBOURS})
+    errors: dict[Kernel, float] = defaultdict(float)
+    for rows, similarity, alikeness, values, known in neighbours.blocks(target, available):
+        for count, temperature in itertools.product(counts, TEMPERATURES):
+            kernel = Kernel(count, temperature, SHRINKAGES[0])
+            evidence = weigh(kernel, similarity, alikeness, values, known)
+            for shrinkage in SHRINKAGES:
+                share = believed(evidence.count, alikeness, shrinkage)
+                error = np.square(target[rows] - share * evidence.mean - (1 - share) * prior)
+                errors[replace(kernel, shrinkage=shrinkage)] += float(np.nansum(error))
+    # Rounded, so that the last bits of a sum, which depend on the CPU, never decide.
+    return min(errors, key=lambda kernel: round(errors[kernel], 6))
 
 
-def _share(evidence: Evidence, kernel: Kernel, shrinkage: float) -> Array:
-    """Return the evidence's share under another shrinkage than the kernel's: share = e / (e + s) holds the e to be had."""
-    odds = evidence.share / np.maximum(1.0 - evidence.share, 1e-12) * (kernel.shrinkage / shrinkage)
-    return odds / (1.0 + odds)
+def _cross_fit(neighbours: _Neighbours, kernel: Kernel, target: Array) -> Evidence:
+    """Return what the neighbours of other folds say of every training prompt."""
+    parts = [
+        weigh(kernel, similarity, alikeness, values, known, np.square(values))
+        for _, similarity, alikeness, values, known in neighbours.blocks(target, kernel.neighbours)
+    ]
+    return Evidence(*(np.concatenate([getattr(part, name) for part in parts]) for name in Evidence.__slots__))
 
 
-def _calibrate(neighbours: _Neighbours, table: OutcomeTable, targets: _Targets, settings: KnnSettings) -> KnnPriors:
-    length, length_variance = _length_prior(targets.length)
-    difficulty, advantage = np.empty_like(targets.difficulty), np.empty_like(targets.advantage)
-    mean, std = np.empty_like(targets.length), np.empty_like(targets.length)
-    normal = np.array([NormalDist().inv_cdf(float(level)) for level in LENGTH_LEVELS])
-    models = len(targets.quality)
-    unset = np.ones(1)
-    priors = KnnPriors(
-        targets.quality,
-        unset,
-        unset,
-        unset,
-        unset,
-        length,
-        length_variance,
-        np.repeat(normal[:, None], models, axis=1),
-        np.ones(models),
-    )
-    counts = []
-    for rows, similarity, gathered in neighbours.blocks(table.values):
-        of_difficulty, of_advantage, of_length = gather_evidence(settings, table, similarity, gathered)
-        difficulty[rows] = of_difficulty.share * of_difficulty.mean
-        advantage[rows] = of_advantage.share * of_advantage.mean
-        mean[rows], std[rows] = length_estimate(of_length, priors)
-        counts.append((of_difficulty.count, of_advantage.count))
-    difficulty_count, advantage_count = (np.median(np.concatenate(part), axis=0) for part in zip(*counts, strict=True))
-    difficulty_noise, difficulty_spread = _variances(targets.difficulty, difficulty, difficulty_count)
-    advantage_noise, advantage_spread = _variances(targets.advantage, advantage, advantage_count)
-    priors = replace(
-        priors,
-        difficulty_noise=difficulty_noise,
-        difficulty_spread=difficulty_spread,
-        advantage_noise=advantage_noise,
-        advantage_spread=advantage_spread,
-    )
-    return _with_length_errors(priors, targets.length, mean, std)
-
-
-def _variances(actual: Array, foreseen: Array, usual_count: Array) -> tuple[Array, Array]:
+def _variances(actual: Array, foreseen: Evidence) -> tuple[Array, Array]:
     """Return per column the noise that neighbours leave, and the spread between prompts: what they explain and what even they leave open.
 
     A column of few outcomes takes the pool's noise, and what its own mean leaves open besides.
     """
     known = np.isfinite(actual).sum(axis=0)
-    squares = np.square(actual - foreseen)
+    usual_count = np.median(foreseen.count, axis=0)
+    squares = np.square(actual - foreseen.share * foreseen.mean)
     pool_noise = max(float(np.nanmean(squares)), _LEAST_VARIANCE)
     pool_total = max(float(np.nanmean(np.square(actual))), pool_noise)
     enough = known >= _FEW
