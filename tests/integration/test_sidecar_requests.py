@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gzip
 
 import openai
 import pytest
@@ -59,6 +61,36 @@ async def test_a_body_that_never_comes_is_not_waited_for() -> None:
     async with running_sidecar(snapshot, HttpSettings(body_seconds=0.1)) as sidecar:
         answer = await sidecar.http.post("/v1/chat/completions", content=stalls())
     assert answer.status_code == 408
+
+
+async def test_a_client_that_leaves_inside_of_its_body_is_no_defect() -> None:
+    async with running_sidecar(snapshot_of(model_of("small", upstream_of("http://127.0.0.1:1/v1")))) as sidecar:
+        host, port = sidecar.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"model"')
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while not await sidecar.metric("foresail_requests_total"):  # noqa: ASYNC110  a scrape says it
+                await asyncio.sleep(0.01)
+        assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
+
+
+async def test_a_compressed_body_is_read_within_its_limit() -> None:
+    body = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
+    headers = {"Content-Encoding": "gzip"}
+    async with (
+        running_upstream(answers()) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        post = functools.partial(sidecar.http.post, "/v1/chat/completions", headers=headers)
+        good = await post(content=gzip.compress(body))
+        bomb = await post(content=gzip.compress(b" " * 20 * MEBIBYTE))
+        broken = await post(content=b"no gzip at all")
+    assert (good.status_code, bomb.status_code, broken.status_code) == (200, 413, 400)
+    assert "Content-Encoding" not in upstream.asked[0].headers
+    assert len(upstream.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -139,11 +139,11 @@ class Forwarding:
         failure: UpstreamFailure | None = None
         try:
             async for received in answer.pieces():
-                pieces = machine.feed(received)
+                relayed = b"".join(machine.feed(received))
                 if machine.error is not None and self.stream is None:
                     break  # nothing was sent yet, so the client gets a status instead of a stream
-                for piece in pieces:
-                    await self._relay(stream, piece, chosen)
+                if relayed:
+                    await self._relay(stream, relayed, chosen)
                 if machine.error is not None:
                     break
         except UpstreamFailure as broke_off:
