@@ -1,0 +1,55 @@
+"""What the documentation says about decisions and cost limits is what happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.decisions import candidates_of, model, price, snapshot
+
+from foresail_api.reasons import Basis, Elimination
+from foresail_router.decision.objective import cost_weight
+from foresail_router.decision.price import dollars
+from foresail_sidecar.protocols.openai import parse_request
+
+CONCEPTS = Path(__file__).resolve().parents[2] / "docs" / "concepts"
+HEAT_PUMP = b'{"model":"auto","messages":[{"role":"user","content":"Explain how a heat pump works."}]}'
+EXAMPLE = model(
+    "example",
+    price=price("0.25", "2"),
+    overhead_tokens=64,
+    max_output_tokens=4096,
+    default_max_output_tokens=4096,
+    min_output_tokens=16,
+)
+
+
+@pytest.mark.parametrize("word", [*Elimination, *Basis])
+def test_every_word_has_its_row(word: str) -> None:
+    assert f"| `{word}` |" in (CONCEPTS / "decisions.md").read_text()
+
+
+def test_the_example_of_a_clamp_is_right() -> None:
+    asked = parse_request(HEAT_PUMP).neutral
+    (candidate,) = candidates_of(asked, snapshot(EXAMPLE, cap="0.001"))
+    assert candidate.worst_case is not None
+    told = (CONCEPTS / "cost-limits.md").read_text()
+    for figure in (
+        f": {asked.input_bytes} |",
+        f"= {candidate.input_tokens_bound} tokens",
+        f"= {candidate.output_limit} tokens",
+        f"= {dollars(candidate.worst_case)} USD",
+    ):
+        assert figure in told
+
+
+@pytest.mark.parametrize(
+    ("cap", "reason"), [("0.00003", Elimination.OVER_PER_REQUEST_CAP), ("0.00006", Elimination.CLAMP_TOO_SMALL)]
+)
+def test_the_examples_of_an_elimination_are_right(cap: str, reason: Elimination) -> None:
+    (candidate,) = candidates_of(parse_request(HEAT_PUMP).neutral, snapshot(EXAMPLE, cap=cap))
+    assert candidate.elimination == reason
+
+
+def test_the_cost_weights_that_the_documentation_names_are_right() -> None:
+    assert [cost_weight(percent) for percent in (0, 20, 60, 100)] == pytest.approx([0, 0.01, 1, 100])
