@@ -10,6 +10,7 @@ import pytest
 from tests.support.sidecar import model_of, running_sidecar, snapshot_of, upstream_of
 from tests.support.upstream import (
     DONE,
+    Script,
     answers,
     completion,
     cuts_body,
@@ -227,6 +228,20 @@ async def test_what_becomes_of_an_upstreams_status(status: int, seen: int, code:
     if status == 429:
         assert answer.headers["retry-after"] == "7"
     assert "x-foresail-cost-usd" not in answer.headers
+
+
+@pytest.mark.parametrize("script", [says(500, b"x" * 100_000, "text/plain"), says(503, b"", "text/plain")])
+async def test_the_status_is_told_even_where_the_upstreams_explanation_is_useless(script: Script) -> None:
+    async with (
+        running_upstream(script) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        answer = await sidecar.ask()
+        settled = await sidecar.metric("foresail_settled_dollars_total")
+    assert answer.status_code == 502
+    assert "answered with status 50" in answer.json()["error"]["message"]
+    assert not answer.json()["error"]["message"].endswith(": ")
+    assert settled == 0
 
 
 async def test_an_answer_that_is_too_large_to_be_held_is_refused() -> None:

@@ -153,7 +153,8 @@ def upstream_status(status: int, said: UpstreamError, model: str, headers: Mappi
     if status in _CREDENTIAL_REFUSED:
         message = f"the upstream of model {model!r} refused the pool's credential (status {status}); its owner has to renew it"
         return Problem(502, UPSTREAM_ERROR, "upstream_credential_refused", message, outcome)
-    message = f"the upstream of model {model!r} answered with status {status}: {said.message}"
+    message = f"the upstream of model {model!r} answered with status {status}"
+    message += f": {said.message}" if said.message else ""
     if not 400 <= status < 500:
         return Problem(502, UPSTREAM_ERROR, "upstream_error", message, outcome)
     kept = {name: headers[name] for name in ("Retry-After",) if name in headers}

@@ -25,6 +25,7 @@ from foresail_sidecar.fronts.http.errors import Problem, Refused
 from foresail_sidecar.fronts.http.stream import ClientLeft, RelayedStream
 from foresail_sidecar.protocols import openai
 from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
+from foresail_sidecar.protocols.openai.bodies import UpstreamError
 from foresail_sidecar.upstreams.client import UpstreamAnswer
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
 from foresail_sidecar.upstreams.headers import Field, merged, to_client, to_upstream
@@ -126,6 +127,7 @@ class Forwarding:
             attempt.end(_outcome(ending, machine))
             raise Refused(errors.broken_answer(ending.error, chosen.model))
         attempt.end(AttemptOutcome.ANSWERED)
+        self._first_byte(chosen)
         self._exchange.outcome = RequestOutcome.ANSWERED
         own = {"Content-Type": _JSON} if not answer.content_type else {}
         own |= answers.exchange_headers(self._exchange) | answers.cost_headers(self._exchange)
@@ -165,9 +167,12 @@ class Forwarding:
         if self.stream is None:
             # Until here, whatever went wrong could still be answered as an error with a status of its own.
             self.stream = stream
-            record_first_byte(self._context.memory, self._exchange, chosen.model, time.perf_counter() - self._asked)
+            self._first_byte(chosen)
             await stream.begin(self._request)
         await stream.relay(piece)
+
+    def _first_byte(self, chosen: Candidate) -> None:
+        record_first_byte(self._context.memory, self._exchange, chosen.model, time.perf_counter() - self._asked)
 
     def _stream_headers(self, answer: UpstreamAnswer, chosen: Candidate) -> list[Field]:
         own = answers.exchange_headers(self._exchange) | answers.worst_case_headers(chosen) | _STREAM_HEADERS
@@ -181,7 +186,11 @@ def _outcome(ending: Ending, machine: AnswerMachine) -> AttemptOutcome:
 
 
 async def _why_refused(answer: UpstreamAnswer, model: str) -> Problem:
-    said = openai.read_error(await answer.read(_ERROR_BODY_BYTES))
+    try:
+        said = openai.read_error(await answer.read(_ERROR_BODY_BYTES))
+    except UpstreamFailure as failure:
+        # The status is known, which says more than that its explanation is not.
+        said = UpstreamError(str(failure))
     return errors.upstream_status(answer.status, said, model, answer.headers)
 
 
