@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind, Usage
 from foresail_sidecar.protocols.openai.bodies import error_event, error_in
 from foresail_sidecar.protocols.openai.sse import Event, EventReader
+from foresail_sidecar.protocols.openai.usage import usage_in
 
 MOST_BODY_BYTES: Final = 32 << 20
 _DONE = b"[DONE]"
@@ -48,7 +49,7 @@ class WholeAnswer:
         value = None if self._too_large else _json(bytes(self._body))
         if not isinstance(value, Mapping):
             return Ending(EndingKind.CUT, b"")
-        self.usage = _usage(value)
+        self.usage = usage_in(value)
         error = error_in(value)
         if error is not None:
             self.error = error.message
@@ -102,7 +103,7 @@ class StreamedAnswer:
         error = error_in(value)
         if error is not None or event.name == b"error":
             return self._take_error(event, value)
-        self.usage = _usage(value) or self.usage
+        self.usage = usage_in(value) or self.usage
         choices = _choices(value)
         for choice in choices:
             self._take_choice(choice)
@@ -143,21 +144,6 @@ def _json(data: bytes) -> Any:
 def _choices(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     choices = value.get("choices")
     return [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
-
-
-def _usage(value: Mapping[str, Any]) -> Usage | None:
-    """Return the usage that a body or event reports. Some servers leave reasoning out of the completion, but not out of the total."""
-    usage = value.get("usage")
-    if not isinstance(usage, Mapping):
-        return None
-    prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if not _is_count(prompt) or not _is_count(completion):
-        return None
-    return Usage(prompt, max(completion, total - prompt) if _is_count(total) else completion)
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return type(value) is int and value >= 0
 
 
 def _generated_bytes(part: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from foresail_api.pool import OutputLimitField
 from foresail_sidecar.protocols.answers import Usage
 from foresail_sidecar.protocols.openai.fields import LIMIT_FIELDS
+from foresail_sidecar.protocols.openai.usage import usage_in
 
 
 def single_prompt_body(
@@ -34,19 +35,10 @@ def read_single_answer(body: bytes) -> tuple[str, Usage | None]:
         content = parsed["choices"][0]["message"].get("content")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise ValueError("is not a chat completion") from error
-    return _text(content), _usage(parsed.get("usage"))
+    return _text(content), usage_in(parsed)
 
 
 def _text(content: object) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
-
-
-def _usage(usage: object) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    input_tokens, output_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if type(input_tokens) is not int or type(output_tokens) is not int or min(input_tokens, output_tokens) < 0:
-        return None
-    return Usage(input_tokens, output_tokens)
