@@ -68,3 +68,7 @@ test: environment control-plane ## Run the unit, integration and API tests
 .PHONY: e2e
 e2e: environment cluster-binaries ## Install the chart on a one-node cluster and ask it a question (root)
 	$(RUN) pytest tests/e2e -s --timeout 1500 $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: environment ## Measure what the sidecar adds to a request: latency, CPU, memory (5 minutes; BENCH_ARGS=--write)
+	$(RUN) python -m tests.bench.run $(BENCH_ARGS)

@@ -1,0 +1,3 @@
+module foresail.dev/bench/wire
+
+go 1.25
