@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 
 import pytest
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
-from tests.support.upstream import event, hangs, piece, running_upstream, send_events, streams
+from tests.support.upstream import DONE, event, hangs, piece, running_upstream, send_events, streams
 
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
@@ -76,3 +77,31 @@ async def test_a_client_that_does_not_read_holds_nothing_for_ever() -> None:
             assert answer.status_code == 200
             await upstream.abandoned.wait()
         assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
+
+
+async def test_every_request_ends_once_however_many_clients_leave_when_they_like() -> None:
+    draw = random.Random(7)
+    words = [event(piece("word ")) for _ in range(20)] + [event(piece("", "stop")), DONE]
+    async with (
+        running_upstream(streams(*words, seconds_between=0.005)) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+
+        async def asks(leaves_after: float | None) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(leaves_after):
+                    answer = await sidecar.ask(stream=True)
+                    assert answer.content == b"".join(words)
+
+        await asyncio.gather(*(asks(draw.choice([None, draw.uniform(0, 0.2)])) for _ in range(100)))
+        async with asyncio.timeout(10):
+            while await sidecar.metric("foresail_in_flight_requests"):  # noqa: ASYNC110  a scrape says it
+                await asyncio.sleep(0.01)
+        whole = await sidecar.metric("foresail_requests_total", outcome="Answered")
+        left = await sidecar.metric("foresail_requests_total", outcome="ClientLeft")
+        attempts = await sidecar.metric("foresail_upstream_attempts_total", outcome="ClientLeft")
+        broken = await sidecar.metric("foresail_requests_total", outcome="Failed")
+    assert whole + left <= 100
+    assert whole >= 30
+    assert attempts <= left
+    assert broken == 0
