@@ -25,12 +25,21 @@ _APPLY = "application/apply-patch+yaml"
 _ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
+_UNREACHABLE: Final = 0
+_PASSING: Final = frozenset([_UNREACHABLE, 401, 408, 429])
+
+
 class ApiError(Exception):
-    """The API server refused a request; the message is the server's own."""
+    """The API server refused a request, and the message is its own; or it could not be reached, and the status is 0."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be answered otherwise a little later: it says nothing about what was asked for."""
+        return self.status in _PASSING or self.status >= 500
 
 
 class Conflict(ApiError):
@@ -39,7 +48,7 @@ class Conflict(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Requests to the API server, each with a deadline. Raises ApiError, or what the network raises."""
+    """Requests to the API server, each with a deadline. Raises ApiError."""
 
     client: ApiClient
 
@@ -118,8 +127,13 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self.client.call_api(*request, _request_timeout=REQUEST_SECONDS)
-        content = await response.read()  # type: ignore[no-untyped-call]
+        try:
+            response = await self.client.call_api(*request, _request_timeout=REQUEST_SECONDS)
+            content = await response.read()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            # Whatever the HTTP client raises, of its own or of the operating system's, it got no answer.
+            reason = f"the API server gave no answer: {type(error).__name__}: {error}"
+            raise ApiError(_UNREACHABLE, reason) from error
         try:
             answer = json.loads(content)
         except ValueError:

@@ -38,7 +38,7 @@ class Controller:
         self._indices = indices
 
     async def handle(self, key: Key) -> None:
-        """Bring one pool or policy in order. Raises TryAgain, or what the network raised, if that is not done yet."""
+        """Bring one pool or policy in order. Raises TryAgain if that is not done yet."""
         try:
             await self._handle(key)
         except ApiError as error:
@@ -113,7 +113,7 @@ class Controller:
         except Conflict:
             raise TryAgain(f"{title} has changed since it was read") from None
         except ApiError as error:
-            if error.status >= 500:
+            if error.passing:
                 raise
             logger.warning("%s was refused: %s", title, error)
             return f"{title}: {error}"

@@ -17,10 +17,10 @@ from kubernetes.aio.client import ApiClient
 
 from foresail_api.common import API_VERSION
 from foresail_api.errors import UserError
-from foresail_operator.api import Api, connection_info, load_configuration
+from foresail_operator.api import Api, ApiError, connection_info, load_configuration
 from foresail_operator.children.deployment import SidecarImage
 from foresail_operator.controller import Controller
-from foresail_operator.freshness import StaleIndices, check_indices
+from foresail_operator.freshness import check_indices
 from foresail_operator.queue import WorkQueue
 from foresail_operator.resources import MODEL_POOL, ROUTING_POLICY, Key
 from foresail_operator.rights import RULES
@@ -104,10 +104,8 @@ async def _resync(
         await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  spreads load, guards nothing
         try:
             await check_indices(api, seen, namespaces)
-        except StaleIndices:
-            raise
-        except Exception as error:
-            logger.warning("What was seen could not be compared with what is: %s: %s", type(error).__name__, error)
+        except ApiError as error:
+            logger.warning("What was seen could not be compared with what is: %s", error)
         for key in list(seen.keys()):
             queue.add(key)
 

@@ -125,5 +125,5 @@ def test_an_api_server_that_does_not_answer_ends_it(tmp_path: Path, control_plan
         check=False,
     )
     assert done.returncode == 1
-    assert "The operator ends: " in done.stderr
+    assert "The operator ends: ApiError: the API server gave no answer: " in done.stderr
     assert "Traceback" not in done.stderr

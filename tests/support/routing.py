@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from tests.support import configurations
+
+CONDITIONS_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "conditions.md"
 
 Object = configurations.Object
 
@@ -36,3 +41,9 @@ def conditions(status: Object) -> dict[str, Object]:
 def told(status: Object) -> dict[str, str]:
     """Status and reason of each condition, as in `False PoolNotFound`."""
     return {name: f"{condition['status']} {condition['reason']}" for name, condition in conditions(status).items()}
+
+
+def documented() -> set[tuple[str, str, str]]:
+    """Condition, status and reason of every row of the tables in docs/reference/conditions.md."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| `(\w+)` \|", CONDITIONS_PAGE.read_text(), re.MULTILINE)
+    return {(condition, status, reason) for condition, status, reason in rows}

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.routing import Object, conditions, model, policy, pool, stored, told
+from tests.support.routing import Object, conditions, documented, model, policy, pool, stored, told
 
-from foresail_api.reasons import ConditionType
+from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import SnapshotEnvelope, read_envelope
 from foresail_operator.children.deployment import SidecarImage
 from foresail_operator.observation import PolicyObservation, child, policy_record, pool_record
@@ -19,6 +19,7 @@ from foresail_operator.resources import CHILDREN, CONFIG_MAP, DEPLOYMENT, MUST_N
 
 IMAGE = SidecarImage("registry.example/foresail:1", "IfNotPresent")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DOCUMENTED = documented()
 LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
 ALL_WELL = {"Accepted": "True Accepted", "ResolvedRefs": "True Resolved", "Programmed": "True Programmed"}
 
@@ -38,7 +39,9 @@ class Cluster:
             None if self.pool is None else pool_record(self.pool),
             {resource: child(self.children[resource]) if resource in self.children else None for resource in CHILDREN},
         )
-        return plan_policy(seen, image, now, failure)
+        plan = plan_policy(seen, image, now, failure)
+        assert undocumented(plan) == []
+        return plan
 
     def apply(self, now: datetime = NOON, **options: Any) -> Plan:
         plan = self.plan(now, **options)
@@ -77,6 +80,13 @@ class Cluster:
     def pod(self) -> Object:
         spec: Object = self.children[DEPLOYMENT]["spec"]["template"]["spec"]
         return spec
+
+
+def undocumented(plan: Plan) -> list[str]:
+    """What a policy's conditions say that the reference does not list; `Ready` may repeat the reason of another one."""
+    said = [(item["type"], item["status"], item["reason"]) for item in plan.status["conditions"]]
+    repeated = {("Ready", "False", reason) for _, status, reason in said[:-1] if status != "True"}
+    return sorted(str(verdict) for verdict in set(said) - DOCUMENTED - repeated)
 
 
 def serving(**options: Any) -> Cluster:
@@ -380,3 +390,8 @@ def test_warnings_are_told_without_keeping_the_policy_from_serving() -> None:
     accepted = conditions(cluster.plan().status)[ConditionType.ACCEPTED]
     assert accepted["status"] == "True"
     assert "model 'large' is never chosen" in accepted["message"]
+
+
+def test_every_reason_is_in_the_reference_with_a_condition_that_exists() -> None:
+    assert {reason for _, _, reason in DOCUMENTED} == set(Reason)
+    assert {condition for condition, _, _ in DOCUMENTED} == set(ConditionType)

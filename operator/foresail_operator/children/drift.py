@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-_ITEM_KEYS: Final = ("uid", "name", "key")
+_ITEM_KEYS: Final = ("uid", "name", "key", "type")
 
 
 def says(live: Any, wanted: Any) -> bool:
-    """Return whether `live` holds all of `wanted`: mappings key by key, lists of named items by name, all else by equality."""
+    """Return whether `live` holds all of `wanted`: mappings key by key, lists of items with a key of their own by that key, all else by equality."""
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(key in live and says(live[key], wanted[key]) for key in wanted)
     if isinstance(wanted, list):
