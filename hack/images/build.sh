@@ -24,10 +24,14 @@ make_base() {
 
 [ "$base" != localhost/foresail-base:bookworm ] || buildah inspect --type image "$base" >/dev/null 2>&1 || make_base "$base"
 
+# Routers that name their sentence encoder instead of carrying it find it in the sidecar's image.
+groups=()
+[ "$part" != sidecar ] || groups=(--group weights)
+
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cd "$root"
-"$uv" export --quiet --frozen --no-dev --no-emit-project --extra "$part" --format requirements-txt >"$context/requirements.txt"
+"$uv" export --quiet --frozen --no-dev --no-emit-project --extra "$part" "${groups[@]}" --format requirements-txt >"$context/requirements.txt"
 "$uv" build --quiet --wheel --out-dir "$context/wheel"
 "$uv" pip install --quiet --no-deps --target "$context/site" --python-version $python --python-platform linux --only-binary :all: \
   --require-hashes --requirements "$context/requirements.txt"

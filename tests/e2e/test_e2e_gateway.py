@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -45,8 +44,8 @@ def served(cluster: ControlPlane, operator: None, models_port: int) -> str:
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     pool, ports = in_cluster_pool(models_port)
-    policy = in_cluster_policy()
-    documents = [*upstream_service(ports), *artifact_volume(), pool, policy]
+    policy = yaml.safe_load((DEMO / "policy.yaml").read_text())
+    documents = [*upstream_service(ports), *artifact_volume(policy), pool, policy]
     name = policy["metadata"]["name"]
     with step("apply pool and policy, wait until Ready"):
         cluster.kubectl("apply", *HERE, "-f", "-", input=yaml.safe_dump_all(documents))
@@ -79,14 +78,6 @@ def in_cluster_pool(first_port: int) -> tuple[dict[str, Any], list[int]]:
     return pool, ports
 
 
-def in_cluster_policy() -> dict[str, Any]:
-    """The demo's policy with its artifact on a volume."""
-    policy: dict[str, Any] = yaml.safe_load((DEMO / "policy.yaml").read_text())
-    policy["spec"]["router"]["artifact"].pop("uri")
-    policy["spec"]["router"]["artifact"]["volumeClaim"] = {"name": "artifacts", "path": "demo"}
-    return policy
-
-
 def upstream_service(ports: list[int]) -> list[dict[str, Any]]:
     """A Service whose endpoint is the host, where the models run."""
     named = [{"name": f"p{port}", "port": port} for port in ports]
@@ -102,13 +93,14 @@ def upstream_service(ports: list[int]) -> list[dict[str, Any]]:
     return [service, endpoints]
 
 
-def artifact_volume() -> list[dict[str, Any]]:
-    """A volume of the node with the demo's artifact, and a claim to it."""
+def artifact_volume(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    """A volume of the node with the demo's trained router, and the claim to it that the policy names."""
+    named = policy["spec"]["router"]["artifact"]["volumeClaim"]
     folder = CLUSTER / "artifacts"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(DEMO / "artifact", folder / "demo")
+    shutil.copytree(DEMO / named["path"], folder / named["path"])
     for path in (folder, *folder.rglob("*")):
-        os.chmod(path, 0o755 if path.is_dir() else 0o644)
+        path.chmod(0o755 if path.is_dir() else 0o644)
     size = {"storage": "1Gi"}
     shared = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     volume = {
@@ -120,7 +112,7 @@ def artifact_volume() -> list[dict[str, Any]]:
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "artifacts"},
+        "metadata": {"name": named["name"]},
         "spec": {**shared, "resources": {"requests": size}, "volumeName": "artifacts"},
     }
     return [volume, claim]
@@ -139,6 +131,7 @@ def test_an_openai_client_gets_routed_answers_through_the_service(served: str) -
         model, cost = answer.headers["x-foresail-model"], answer.headers["x-foresail-cost-usd"]
         print(f"{prompt} -> {model} ({time.monotonic() - started:.1f} s, ${cost}): {text!r}")
         assert model in names
+        assert answer.headers["x-foresail-basis"] == "Learned"
         assert text
         assert float(cost) > 0
         chosen.add(model)
