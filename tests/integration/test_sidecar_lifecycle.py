@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 
+import httpx
 import openai
 import pytest
 from tests.support.sidecar import bearer, model_of, running_sidecar, snapshot_of, state_of, upstream_of
@@ -65,11 +66,13 @@ async def test_an_end_waits_for_what_is_under_way() -> None:
         ready = await sidecar.http.get("/readyz")
         alive = await sidecar.http.get("/healthz")
         draining = asyncio.create_task(sidecar.drain(10))
-        await asyncio.sleep(0)
+        with pytest.raises(httpx.ConnectError):
+            await sidecar.ask()
         goes_on.set()
         last = await anext(stream)
         assert await draining
     assert (ready.status_code, ready.json()["reason"], alive.status_code) == (503, "draining", 200)
+    assert ready.headers["connection"] == "close"
     assert last.choices[0].delta.content == "two"
 
 
@@ -92,9 +95,9 @@ async def test_what_is_not_done_in_time_is_told_and_settled() -> None:
         async with asyncio.timeout(5):
             await streaming.abandoned.wait()
             await hanging.abandoned.wait()
-        counted = await sidecar.metric("foresail_settled_dollars_total", model="streams", basis="Counted")
-        assumed = await sidecar.metric("foresail_settled_dollars_total", model="hangs", basis="Assumed")
-        interrupted = await sidecar.metric("foresail_requests_total", model="hangs", outcome="Interrupted")
+        counted = sidecar.sample("foresail_settled_dollars_total", policy="chat", model="streams", basis="Counted")
+        assumed = sidecar.sample("foresail_settled_dollars_total", policy="chat", model="hangs", basis="Assumed")
+        interrupted = sidecar.sample("foresail_requests_total", policy="chat", model="hangs", outcome="Interrupted")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
     assert 0 < counted < assumed
     assert interrupted == 1

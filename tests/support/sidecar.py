@@ -27,6 +27,7 @@ from foresail_api.snapshot import (
 from foresail_router.engine.interface import Scorer
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
 from foresail_sidecar.fronts.http.application import create_application
+from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.server import drain, listening
 from foresail_sidecar.fronts.http.settings import HttpSettings
 
@@ -166,6 +167,10 @@ class Sidecar:
             ):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
+
+    def sample(self, name: str, **labels: str) -> float:
+        """The value of a metric's sample with exactly these labels, also when nobody listens any more; 0 if there is none."""
+        return self.application[CONTEXT].memory.metrics.registry.get_sample_value(name, labels) or 0.0
 
     async def drain(self, seconds: float) -> bool:
         return await drain(self.application, seconds)

@@ -44,7 +44,7 @@ def create_application(
     memory.metrics.in_flight.set_function(lambda: len(in_flight))
     application = web.Application(middlewares=[_errors_in_one_shape])
     application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight)
-    application.on_response_prepare.append(_name_no_software)
+    application.on_response_prepare.append(_finish_headers)
     application.cleanup_ctx.append(_upstream_connections)
     application.add_routes(
         [
@@ -64,8 +64,12 @@ async def _upstream_connections(application: web.Application) -> AsyncIterator[N
         yield
 
 
-async def _name_no_software(request: web.Request, response: web.StreamResponse) -> None:
+async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.popall("Server", None)
+    if request.app[CONTEXT].serving.draining:
+        # The client's next request belongs to another process.
+        response.force_close()
+        response.headers["Connection"] = "close"
 
 
 @web.middleware

@@ -18,7 +18,7 @@ from foresail_sidecar.upstreams.client import UpstreamClient
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that lives as long as the application."""
+    """Everything that lives as long as the application. `sites` are the sockets on which it listens."""
 
     serving: ServingHolder
     settings: HttpSettings
@@ -26,6 +26,7 @@ class Context:
     client: UpstreamClient
     in_flight: InFlight
     cache: ServedCache = field(default_factory=ServedCache)
+    sites: list[web.BaseSite] = field(default_factory=list)
 
     def served(self, state: ServingState | None) -> Served:
         """Return `state`, made ready, for a caller who says nothing of who they are; raise `Refused` if that is nothing."""

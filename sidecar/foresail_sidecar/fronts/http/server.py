@@ -39,17 +39,20 @@ async def listening(application: web.Application, host: str, port: int) -> Async
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
+        application[CONTEXT].sites.append(site)
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
 
 
 async def drain(application: web.Application, seconds: float) -> bool:
-    """Wait until no request is under way, at most `seconds`; then end the rest, each in the way that its client understands.
+    """Listen no more and wait until no request is under way, at most `seconds`; then end the rest, each in the way that its client understands.
 
     Return whether all ended by themselves.
     """
-    in_flight = application[CONTEXT].in_flight
+    in_flight, sites = application[CONTEXT].in_flight, application[CONTEXT].sites
+    while sites:
+        await sites.pop().stop()
     if await in_flight.finished(seconds):
         return True
     in_flight.interrupt()
