@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Bill:
 
 @dataclass(frozen=True)
 class BillingUpstream:
-    """`normalise` is what its tokenizer does to text before it makes one token of each byte; it reads one name of the limit only."""
+    """`normalise` is what its tokenizer does to text before it makes one token of each byte; it reads one name of the limit only;
+    `escapes` prints JSON as Jinja does by itself, in ASCII and safe inside of HTML."""
 
     system_prompt_tokens: int
     limit_name: str = "max_tokens"
@@ -40,6 +42,7 @@ class BillingUpstream:
     case_insensitive: bool = False
     indent: int | None = None
     reprints_arguments: bool = True
+    escapes: bool = False
     answers_name: str = "n"
 
     def bill(self, body: bytes) -> Bill:
@@ -60,7 +63,9 @@ class BillingUpstream:
         return tokens
 
     def _print(self, value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=self.indent)
+        if not self.escapes:
+            return json.dumps(value, ensure_ascii=False, indent=self.indent)
+        return re.sub(r"[<>&']", lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(value, indent=self.indent))
 
     def _bytes(self, text: str) -> int:
         return len(self.normalise(text).encode("utf-8", "surrogatepass"))

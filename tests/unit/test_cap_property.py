@@ -30,6 +30,7 @@ UPSTREAMS = {
     "normalised": BillingUpstream(system_prompt_tokens=5, normalise=nfkc),
     "only-max-completion-tokens": BillingUpstream(system_prompt_tokens=9, limit_name="max_completion_tokens"),
     "ignores-case": BillingUpstream(system_prompt_tokens=0, case_insensitive=True, normalise=nfkc, indent=4),
+    "escapes": BillingUpstream(system_prompt_tokens=3, escapes=True, indent=4),
     "raw-arguments": BillingUpstream(system_prompt_tokens=1, reprints_arguments=False, indent=2),
 }
 ALL_CAPABILITIES = frozenset(Capability)
@@ -261,7 +262,7 @@ def with_room(body: bytes, served: Snapshot, output_tokens: int) -> Snapshot:
     body=BODIES,
     served=pools(),
     room=st.none() | st.integers(0, 3000),
-    lengths=st.none() | st.lists(st.floats(0, 5000), min_size=6, max_size=6),
+    lengths=st.none() | st.lists(st.floats(0, 5000), min_size=len(UPSTREAMS), max_size=len(UPSTREAMS)),
 )
 def test_no_bill_exceeds_the_cap(body: bytes, served: Snapshot, room: int | None, lengths: list[float] | None) -> None:
     estimates = None
@@ -298,6 +299,10 @@ def user(content: Any) -> dict[str, Any]:
         pytest.param(
             chat(user("hi"), tools=[{"type": "function", "function": {"name": "f", "parameters": nested(200)}}]),
             id="tools that grow when they are indented",
+        ),
+        pytest.param(
+            chat(user("hi"), tools=[{"type": "function", "function": {"name": "<&'\U0001f600" * 500}}]),
+            id="tools that grow when they are escaped",
         ),
         pytest.param(
             chat(user("hi"), **{"documents": [1e15, 1e22] * 500}), id="numbers that grow when they are printed"

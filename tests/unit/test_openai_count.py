@@ -43,3 +43,4 @@ def test_printing_with_an_indentation_is_never_longer(value: object) -> None:
     for indent in (1, 2, 4):
         printed = json.dumps(value, ensure_ascii=False, indent=indent)
         assert len(printed.encode("utf-8", "surrogatepass")) <= printed_bytes(value)
+        assert len(json.dumps(value, indent=indent)) <= printed_bytes(value)

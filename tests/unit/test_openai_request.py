@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foresail_api.pool import Capability, OutputLimitField
 from foresail_sidecar.protocols.errors import BadRequest
@@ -315,6 +318,27 @@ def test_deep_nesting_inside_of_arguments_is_refused() -> None:
 )
 def test_a_repeated_field_is_refused(raw: bytes) -> None:
     assert "appears twice" in refusal(raw).message
+
+
+GOOD = body(
+    max_tokens=5,
+    n=2,
+    stream=True,
+    stream_options={"a": 1},
+    tools=[TOOL],
+    messages=[user([{"type": "text", "text": "é"}])],
+)
+
+
+@given(
+    st.integers(0, len(GOOD)),
+    st.integers(0, 9),
+    st.binary(max_size=3) | st.sampled_from([b"[", b"{", b'"', b"null", b"1e9"]),
+)
+def test_a_damaged_body_is_read_or_refused_but_never_worse(at: int, cut: int, inserted: bytes) -> None:
+    with contextlib.suppress(BadRequest):
+        parsed = parse_request(GOOD[:at] + inserted + GOOD[at + cut :])
+        json.loads(rewrite(parsed, model="m", output_limit=1, limit_field=OutputLimitField.MAX_TOKENS))
 
 
 def test_a_whole_object_of_repeated_fields_is_refused_quickly() -> None:

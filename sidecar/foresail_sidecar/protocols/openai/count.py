@@ -11,6 +11,8 @@ from collections import Counter
 from typing import Any
 
 _INDENT = 4
+_HTML_MARKS = "<>&'"
+_ESCAPE_BYTES = len(r"\u0026")
 # Normalising sorts combining marks in quadratic time; this many take a few milliseconds at worst.
 _MOST_MARKS = 2000
 
@@ -38,8 +40,14 @@ def json_bytes(value: Any) -> int:
 
 
 def printed_bytes(value: Any) -> int:
-    """Return the bytes of a value printed as JSON with an indentation of four spaces, as chat templates print tools."""
-    return json_bytes(value) + _indentation(value)
+    """Return the bytes of a value as chat templates print tools: indented by four spaces, and escaped where that is longer."""
+    return max(json_bytes(value), _escaped_bytes(value)) + _indentation(value)
+
+
+def _escaped_bytes(value: Any) -> int:
+    """Return the bytes of JSON in ASCII that is also safe inside of HTML, which is what some template engines print."""
+    text = json.dumps(value)
+    return len(text) + sum(text.count(mark) for mark in _HTML_MARKS) * (_ESCAPE_BYTES - 1)
 
 
 def _size(text: str) -> int:
