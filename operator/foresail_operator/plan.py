@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from foresail_api.compile import Compilation, Problem, Target, compile_policy
 from foresail_api.policy import RoutingPolicy
@@ -25,6 +25,9 @@ from foresail_operator.names import can_name_children
 from foresail_operator.observation import Child, PolicyObservation, PolicyRecord, PoolRecord
 from foresail_operator.resources import CONFIG_MAP, DEPLOYMENT, MUST_NOT_EXIST, SERVICE, Resource
 from foresail_operator.revocation import without_revoked
+
+# What a policy that cannot be read still serves, as its status said before.
+_KEPT_FIELDS: Final = ("snapshotHash", "snapshotSequence", "endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,19 @@ def plan_pool(record: PoolRecord, now: datetime) -> Plan:
 def plan_policy(seen: PolicyObservation, image: SidecarImage, now: datetime, failure: str | None = None) -> Plan:
     """Return what a policy's children and status should be. `failure` is what the API server said to the writes, if it refused."""
     record = seen.policy
-    if record.policy is None or not can_name_children(record.identity.name):
-        found = verdicts.refused(record.faults or (verdicts.UNFIT_NAME,))
-        kept = {name: record.status[name] for name in _KEPT_FIELDS if name in record.status}
-        return Plan((), status_fields(record.identity, record.status, found, kept, now))
     name = PolicyName(record.identity.namespace, record.identity.name, record.identity.uid)
     ours = {resource: _ours(live, name) for resource, live in seen.children.items()}
+    available = _available_replicas(ours[DEPLOYMENT])
+    if record.policy is None or not can_name_children(name.name):
+        found = verdicts.refused(record.faults or (verdicts.UNFIT_NAME,))
+        kept = {field: record.status[field] for field in _KEPT_FIELDS if field in record.status}
+        fields = {**kept, "availableReplicas": available}
+        return Plan((), status_fields(record.identity, record.status, found, fields, now))
     compilation = _compile(record.policy, seen.pool)
     served = _served(record, record.policy, compilation, seen.pool, ours)
     wanted = _wanted(name, served, image, record.policy.spec.serving.replicas)
     strangers = [verdicts.stranger(resource, seen.children[resource], name) for resource in wanted]
     blocked = [stranger for stranger in strangers if stranger is not None]
-    available = _available_replicas(ours[DEPLOYMENT])
     found = verdicts.policy_verdicts(
         verdicts.Facts(
             problems=compilation.problems,
@@ -101,9 +105,6 @@ def plan_policy(seen: PolicyObservation, image: SidecarImage, now: datetime, fai
     )
     unfinished = blocked[0].message if blocked else None
     return Plan(writes, status_fields(record.identity, record.status, found, fields, now), unfinished)
-
-
-_KEPT_FIELDS = ("snapshotHash", "snapshotSequence", "endpoint", "availableReplicas")
 
 
 def _compile(policy: RoutingPolicy, pool: PoolRecord | None) -> Compilation:

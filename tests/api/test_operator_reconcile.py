@@ -129,6 +129,18 @@ def test_a_change_reaches_the_config_map_and_restarts_no_pod(cluster: Cluster) -
     assert cluster.get("deployment", "changed-foresail")["metadata"]["generation"] == deployment
 
 
+def test_a_policy_that_moves_follows_its_new_pool_alone(cluster: Cluster) -> None:
+    cluster.apply(pool("left"), pool("joined", model("first")), policy("mover", pool="left"))
+    cluster.wait_programmed("mover")
+    cluster.apply(policy("mover", pool="joined"))
+    cluster.wait_for(lambda: envelope(cluster, "mover").snapshot.pool == "joined", "the move")
+    cluster.delete("fpool", "left")
+    cluster.apply(pool("joined", model("second")))
+    cluster.wait_for(lambda: envelope(cluster, "mover").snapshot.models[0].name == "second", "the pool's change")
+    assert told(cluster.wait_programmed("mover"))["Ready"] == "False PodsNotReady"
+    assert envelope(cluster, "mover").sequence == 3
+
+
 def test_a_secret_that_is_no_longer_named_is_unmounted(cluster: Cluster) -> None:
     cluster.apply(pool("keyed", model("small", secret="keys")), policy("keyed", pool="keyed"))
     cluster.wait_programmed("keyed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.control_plane import ControlPlane
 from tests.support.operated import CHILDREN, Cluster, cluster_of, command, environment, operating
-from tests.support.processes import free_port
+from tests.support.processes import free_port, running
 from tests.support.routing import conditions, policy, pool, told
 
 KINDS = ("fpool/models", "fpolicy/steady", *(f"{kind}/steady-foresail" for kind in CHILDREN))
@@ -75,11 +76,16 @@ def test_a_killed_operator_is_replaced_without_loss(cluster: Cluster, tmp_path: 
         cluster.kubectl("wait", "--for=delete", "deployment/deleted-foresail", "--timeout=30s")
 
 
-def test_it_ends_in_time_when_told_to(cluster: Cluster, tmp_path: Path) -> None:
-    with operating(cluster, tmp_path) as operator:
-        cluster.apply(pool())
-        operator.process.send_signal(signal.SIGTERM)
-        assert operator.process.wait(timeout=10) == 0
+def test_it_ends_in_time_when_told_to_and_logs_json_if_asked(cluster: Cluster, tmp_path: Path) -> None:
+    log, environ = tmp_path / "log", environment(cluster.account)
+    arguments = command(cluster.namespace, free_port(), "--log-format=json")
+    with running(arguments, log, environment=environ) as process:
+        cluster.apply(pool(), policy("brief"))
+        cluster.wait_programmed("brief")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert f"Deployment {cluster.namespace}/brief-foresail applied" in [line["message"] for line in lines]
 
 
 def test_a_refusal_is_told_in_the_status_and_tried_again(cluster: Cluster, tmp_path: Path) -> None:

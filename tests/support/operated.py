@@ -161,9 +161,9 @@ def operating(cluster: Cluster, folder: Path, expected: str = "nothing") -> Iter
     assert "forbidden" not in text.lower(), text
 
 
-def command(namespace: str, port: int) -> list[str | Path]:
+def command(namespace: str, port: int, *more: str) -> list[str | Path]:
     """The command line of an operator for one namespace."""
-    options = [f"--sidecar-image={IMAGE}", f"--namespace={namespace}", f"--liveness-port={port}"]
+    options = [*more, f"--sidecar-image={IMAGE}", f"--namespace={namespace}", f"--liveness-port={port}"]
     return [FORESAIL, "operator", *options]
 
 

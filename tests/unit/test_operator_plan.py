@@ -291,6 +291,7 @@ def test_a_policy_that_is_refused_leaves_everything_as_it_is() -> None:
     cluster = serving()
     before = copy.deepcopy(cluster.policy["status"])
     cluster.change(tenants={"anonymous": "Maybe"})
+    cluster.pods_available(0)
     plan = cluster.plan()
     assert plan.writes == ()
     assert told(plan.status) == {
@@ -301,6 +302,7 @@ def test_a_policy_that_is_refused_leaves_everything_as_it_is() -> None:
     }
     assert "`spec.tenants.anonymous`" in conditions(plan.status)["Accepted"]["message"]
     assert plan.status["snapshotHash"] == before["snapshotHash"]
+    assert (before["availableReplicas"], plan.status["availableReplicas"]) == (1, 0)
 
 
 @pytest.mark.parametrize("name", ["a.b", "1st", "a" * 55])
