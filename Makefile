@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 # The machine's own uv where it runs, else one in a virtual environment of its own; never another Python than python3.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .cache/bootstrap/bin/uv)
@@ -21,6 +22,12 @@ help: ## Show the targets
 .PHONY: environment
 environment: $(if $(findstring .cache,$(UV)),.cache/bootstrap/bin/uv) ## Install the locked environment with every group
 	$(UV) sync --frozen --group dev --quiet
+
+.PHONY: demo
+demo: export UV_PROJECT_ENVIRONMENT := .cache/demo-venv
+demo: $(if $(findstring .cache,$(UV)),.cache/bootstrap/bin/uv) ## Route eight new prompts to real models on this machine, in an environment without torch
+	$(UV) sync --frozen --group demo --quiet
+	.cache/demo-venv/bin/python -m examples.demo.run $(DEMO_ARGS)
 
 .PHONY: format
 format: environment ## Format the code

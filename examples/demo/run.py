@@ -86,7 +86,7 @@ def _demonstrate(seed: int) -> None:
         client = OpenAI(base_url=url, api_key="none is needed", max_retries=0, timeout=60)
         with contextlib.closing(client):
             print(f"\nServing examples/demo/pool.yaml and policy.yaml at {url}", flush=True)
-            _route_all(client, asked, _best_single(), seed)
+            _route_all(client, asked, seed)
             _bad_input(client)
 
 
@@ -96,28 +96,28 @@ def new_prompts(seed: int) -> list[Prompt]:
     return list(prompts(seed, "test", PROMPTS, known))
 
 
-def _best_single() -> str:
+def _route_all(client: OpenAI, asked: list[Prompt], seed: int) -> None:
     manifest = json.loads((FOLDER / "artifact" / "manifest.json").read_text(encoding="utf-8"))
-    return str(manifest["reference"]["model"])
-
-
-def _route_all(client: OpenAI, asked: list[Prompt], best_single: str, seed: int) -> None:
+    best_single, measured = str(manifest["reference"]["model"]), manifest["metrics"]
     print(f"\n{len(asked)} prompts of seed {seed}, none of them among those that the router was trained on.")
     print(f"For comparison each is put to {best_single} too, the best single model of the training data.")
     routed, single = [], []
     for number, prompt in enumerate(asked, start=1):
-        print(f"\n{number}. [{prompt.task}] {_cut(prompt.prompt, _WIDTH - 24)}")
+        print("\n" + textwrap.fill(f"{number}. [{prompt.task}] {prompt.prompt}", _WIDTH, subsequent_indent="   "))
         _print_decision(client, prompt)
         routed.append(_ask(client, prompt, "auto"))
         single.append(_ask(client, prompt, best_single))
-        print(f"   answers, first line  auto -> {routed[-1].model:<16} {routed[-1].line}")
-        print(f"                        best single  {single[-1].model:<16} {single[-1].line}", flush=True)
+        print(f"   {'auto, ' + routed[-1].model:<28} {routed[-1].line}")
+        print(f"   {'best single, ' + single[-1].model:<28} {single[-1].line}", flush=True)
     print("\nTotals over these prompts")
-    for name, answers in (("auto", routed), (best_single, single)):
-        right = sum(answer.score for answer in answers)
-        print(
-            f"   {name:<16} {right:.0f} of {len(answers)} right for {_dollars(sum((a.cost for a in answers), Decimal(0)))}"
-        )
+    for name, answers in (("auto", routed), (f"best single, {best_single}", single)):
+        right, cost = sum(answer.score for answer in answers), sum((answer.cost for answer in answers), Decimal(0))
+        print(f"   {name:<28} {right:.0f} of {len(answers)} right for {_dollars(cost)}")
+    print(
+        f"   Eight prompts prove little. On {measured['prompts']:.0f} held-out prompts the router, cost left aside, answered "
+        f"{measured['router_quality']:.0%} right,\n   the best single model {measured['best_single_quality']:.0%}; "
+        f"the best answer to each prompt would have been right for {measured['oracle_quality']:.0%}."
+    )
 
 
 def _print_decision(client: OpenAI, prompt: Prompt) -> None:

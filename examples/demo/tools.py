@@ -48,7 +48,12 @@ def _operation(text: str) -> str | None:
         if not named:
             return None
         symbol, left, right = named.groups()
-    return _format(_OPERATORS[symbol](float(left), float(right)))
+    return _format(_OPERATORS[symbol](_number(left), _number(right)))
+
+
+def _number(text: str) -> float:
+    """Return a number, whole ones exactly however long they are."""
+    return float(text) if "." in text else int(text)
 
 
 def _convert(text: str) -> str | None:
@@ -93,8 +98,10 @@ def _sort(text: str) -> str | None:
 
 
 def _format(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
     rounded = round(value, 6)
-    return str(int(rounded)) if rounded == int(rounded) else str(rounded)
+    return str(int(rounded)) if rounded.is_integer() else str(rounded)
 
 
 @dataclass(frozen=True, slots=True)
