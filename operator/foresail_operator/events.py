@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from foresail_api.reasons import ConditionType
+from foresail_api.reasons import ConditionType, Reason
 from foresail_api.status import ConditionStatus
 from foresail_operator.conditions import timestamp, transitions
 from foresail_operator.names import FIELD_MANAGER
@@ -34,7 +34,9 @@ def events_of(
 
 
 def _worth_telling(condition: Mapping[str, Any], was_ready: bool) -> bool:
-    # `Ready` repeats what another condition says, unless it was lost or is new.
+    # A condition that waits for another one, and `Ready`, repeat what that says; but to become ready, or to lose it, is news.
+    if condition["reason"] == Reason.WAITING:
+        return False
     if condition["type"] == ConditionType.READY:
         return was_ready or bool(condition["status"] == ConditionStatus.TRUE)
     return bool(condition["status"] == ConditionStatus.FALSE or condition["type"] == ConditionType.PROGRAMMED)

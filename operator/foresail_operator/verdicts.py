@@ -97,7 +97,7 @@ def _accepted(facts: Facts) -> Verdict:
     problems = _problems(facts, ConditionType.ACCEPTED)
     if problems:
         return problems[0]
-    return true(ConditionType.ACCEPTED, Reason.ACCEPTED, "; ".join(["The policy can be served", *facts.warnings]))
+    return true(ConditionType.ACCEPTED, Reason.ACCEPTED, "; ".join(["The policy is valid", *facts.warnings]))
 
 
 def _resolved(facts: Facts) -> Verdict:
@@ -123,8 +123,8 @@ def _programmed(facts: Facts) -> Verdict:
         message = "What was served has been taken away, so no pods run; mend what the other conditions say"
         return false(ConditionType.PROGRAMMED, Reason.WITHDRAWN, message)
     if facts.problems:
-        before = "the configuration of before is served" if facts.serves else "nothing has been served yet"
-        return false(ConditionType.PROGRAMMED, Reason.WAITING, f"Until the other conditions are mended, {before}")
+        served = "The configuration of before" if facts.serves else "Nothing new"
+        return false(ConditionType.PROGRAMMED, Reason.WAITING, f"{served} is served until the other conditions are met")
     return true(ConditionType.PROGRAMMED, Reason.PROGRAMMED, "ConfigMap, Service and Deployment are as they should be")
 
 

@@ -40,7 +40,7 @@ def test_becoming_ready_and_losing_it_are_told() -> None:
 
 def test_a_fault_is_told_once_and_not_repeated_by_ready() -> None:
     broken = status(Accepted="False AliasConflict", Programmed="False Waiting", Ready="False AliasConflict")
-    assert told(WAITING, broken) == ["Warning AliasConflict", "Warning Waiting"]
+    assert told(WAITING, broken) == ["Warning AliasConflict"]
     assert told(broken, broken) == []
 
 
