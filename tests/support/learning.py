@@ -8,8 +8,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from foresail_router.artifact.build import Recipe, train
+from foresail_router.artifact.store import write_artifact
 from foresail_router.data.matrix import OutcomeMatrix, build_matrix
 from foresail_router.data.records import Outcome, Prompt, write_outcomes, write_prompts
+from foresail_router.features.encoder import packaged_encoder
+from foresail_router.features.weights import load_package
 
 MODELS = ("generalist", "guesser", "specialist")
 PRICES = {"generalist": (2.5, 10.0), "guesser": (0.05, 0.1), "specialist": (0.5, 1.5)}
@@ -31,7 +35,9 @@ def make_prompts(count: int = 120, seed: int = 1) -> list[Prompt]:
         if kind == "sum":
             text = f"Work out {draw.randint(100, 9999)} + {draw.randint(100, 9999)} and give only the number, please ({number})."
         elif kind == "travel":
-            text = f"I spend day {number} in {draw.choice(_CITIES)}. Which sight should I visit with my family, and why?"
+            text = (
+                f"I spend day {number} in {draw.choice(_CITIES)}. Which sight should I visit with my family, and why?"
+            )
         else:
             word = "".join(draw.choice("abcdefghijklmnop") for _ in range(9))
             text = f"Write the letters of the word {word} backwards, one after the other (case {number})."
@@ -66,3 +72,12 @@ def write_data(directory: Path, count: int = 120, seed: int = 1, suffix: str = "
     write_prompts(directory / f"prompts.{suffix}", prompts)
     write_outcomes(directory / f"outcomes.{suffix}", make_outcomes(prompts))
     return directory
+
+
+def write_trained(directory: Path, count: int = 120, *, self_contained: bool = False) -> str:
+    """Train on the data set with the real encoder, write the artifact and return its digest."""
+    source = load_package()
+    recipe = Recipe("knn", "int8", self_contained=self_contained)
+    encoder = packaged_encoder("int8", threads=1, source=source)
+    trained = train(make_matrix(count), recipe, encoder=encoder, source=source, say=lambda _: None, tick=lambda _: None)
+    return write_artifact(directory, trained.manifest, trained.files)

@@ -126,6 +126,8 @@ class _Connection:
                 self._writer.write(encode_frame({"id": number, "operation": "cancel"}))
             raise
         except ConnectionError as error:
+            # The reading task may not have seen the end yet; the next request must not find this connection again.
+            self.lost = True
             raise _Lost from error
         finally:
             self._waiting.pop(number, None)

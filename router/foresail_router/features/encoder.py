@@ -47,10 +47,9 @@ class OnnxEncoder:
         self.key = key
         self._tokenizer = PromptTokenizer(tokenizer, max_tokens=MAX_TOKENS)
         self._batch = 1 if device == "cpu" else 64
+        providers = _providers(device)
         try:
-            self._session = onnxruntime.InferenceSession(
-                graph, _options(threads or cpu_limit()), providers=_providers(device)
-            )
+            self._session = onnxruntime.InferenceSession(graph, _options(threads or cpu_limit()), providers=providers)
         except Exception as error:  # the library raises classes that it does not export
             raise ValueError(f"not a usable encoder graph: {type(error).__name__}") from error
 
