@@ -51,6 +51,7 @@ check-format: environment
 .PHONY: check-lint
 check-lint: environment
 	$(RUN) ruff check
+	$(UV) lock --check --quiet
 
 .PHONY: check-types
 check-types: environment

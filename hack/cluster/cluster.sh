@@ -81,6 +81,8 @@ network() {
   ip route add $service_cidr via $node_ip
 }
 
+logs() { tail -n 20 "$work"/log/*.log; }
+
 start() {  # name, command...: in the cluster's network; not by `ip netns exec`, which hides the cgroups from kubelet
   local name=$1
   shift
@@ -93,7 +95,7 @@ wait_for() {  # what, seconds, command...
   shift 2
   deadline=$((SECONDS + seconds))
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "$what did not come up in $seconds s; see \`cluster.sh logs\`"
+    [ "$SECONDS" -lt "$deadline" ] || { logs >&2; fail "$what did not come up in $seconds s; its log is above"; }
     sleep 0.2
   done
 }
@@ -193,8 +195,6 @@ down() {
   ip link del fs-host 2>/dev/null || true
   rm -rf "${work:?}"/{log,run,etcd,kubelet,containerd,cni,ipam,pki,artifacts,containerd.sock,containerd.sock.ttrpc} "$work"/*.kubeconfig
 }
-
-logs() { tail -n 20 "$work"/log/*.log; }
 
 case ${1:-} in
   packages) apt-get update -q && apt-get install -y -q --no-install-recommends "${packages[@]}" ;;

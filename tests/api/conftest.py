@@ -31,8 +31,3 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.kubectl("create", "namespace", name)
     yield name
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
-
-
-@pytest.fixture(scope="session")
-def foresail_crds(control_plane: ControlPlane) -> None:
-    """Both kinds are defined: `control_plane` starts with them."""

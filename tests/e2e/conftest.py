@@ -22,15 +22,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The cluster, with an administrator's rights; it is taken down afterwards."""
     if os.geteuid() != 0:
         pytest.fail("make e2e needs root: a node mounts, makes network namespaces and starts containers", pytrace=False)
-    with step("start the cluster"):
-        shell(SCRIPT, "up", timeout=240)
     folder = tmp_path_factory.mktemp("cluster")
     binaries = locate() | locate(NODE)
-    yield ControlPlane(
-        "https://10.99.0.2:6443", CLUSTER / "pki" / "ca.crt", CLUSTER / "admin.kubeconfig", folder, binaries
-    )
-    with step("take the cluster down"):
-        shell(SCRIPT, "down", timeout=120)
+    try:
+        with step("start the cluster"):
+            shell(SCRIPT, "up", timeout=240)
+        administrator = CLUSTER / "admin.kubeconfig"
+        yield ControlPlane("https://10.99.0.2:6443", CLUSTER / "pki" / "ca.crt", administrator, folder, binaries)
+    finally:
+        with step("take the cluster down"):
+            shell(SCRIPT, "down", timeout=120)
 
 
 @pytest.fixture(scope="session")
