@@ -322,6 +322,19 @@ async def test_an_artifact_stays_inside_of_its_volume(serving: Serving, tmp_path
     assert "leaves its volume" in ((await serving.reloader.start()).artifact_error or "")
 
 
+async def test_an_artifact_in_a_directory_of_this_machine(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    artifact = {"uri": f"file://{serving.volume}/router", "digest": DIGEST}
+    serving.write(pool([CHEAP, DEAR]), policy(router={"strategy": "Learned", "artifact": artifact}))
+    state = await serving.reloader.start()
+    assert state.artifact is not None
+    artifact["uri"] = "file:///absent"
+    artifact["digest"] = OTHER_DIGEST
+    serving.write(pool([CHEAP, DEAR]), policy(router={"strategy": "Learned", "artifact": artifact}))
+    assert await serving.polled() is state
+    assert "the artifact /absent does not exist" in (serving.holder.configuration_error or "")
+
+
 async def test_a_volume_that_is_not_mapped_is_named_with_the_flag(serving: Serving) -> None:
     serving.write(pool([CHEAP, DEAR]), policy(router=learned(DIGEST, claim="elsewhere")))
     assert "--volume-claim elsewhere=DIR" in ((await serving.reloader.start()).artifact_error or "")
