@@ -79,5 +79,5 @@ def write_trained(directory: Path, count: int = 120, *, self_contained: bool = F
     source = load_package()
     recipe = Recipe("knn", "int8", self_contained=self_contained)
     encoder = packaged_encoder("int8", threads=1, source=source)
-    trained = train(make_matrix(count), recipe, encoder=encoder, source=source, say=lambda _: None, tick=lambda _: None)
+    trained = train(make_matrix(count), recipe, encoder=encoder, source=source, say=lambda _: None)
     return write_artifact(directory, trained.manifest, trained.files)

@@ -42,9 +42,7 @@ class KindEncoder:
 
 def train_small(**options: Any) -> Trained:
     recipe = Recipe("knn", "int8", **options)
-    return train(
-        make_matrix(150), recipe, encoder=KindEncoder(), source=SOURCE, say=lambda _: None, tick=lambda _: None
-    )
+    return train(make_matrix(150), recipe, encoder=KindEncoder(), source=SOURCE, say=lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -267,4 +265,4 @@ def test_a_model_without_a_price_per_token_is_expected_to_cost_its_mean(trained:
 
 def test_too_little_data_is_refused() -> None:
     with pytest.raises(UserError, match=r"the training side has 1. prompts; at least 20 are needed"):
-        train(make_matrix(15), Recipe("knn", "int8"), encoder=KindEncoder(), source=SOURCE, say=print, tick=print)
+        train(make_matrix(15), Recipe("knn", "int8"), encoder=KindEncoder(), source=SOURCE, say=print)

@@ -62,11 +62,10 @@ def train(
     encoder: Encoder,
     source: EncoderSource,
     say: Callable[[str], object],
-    tick: Callable[[int], object],
 ) -> Trained:
     """Train an artifact on the training sides of `data`; raises `UserError` when there is too little of it.
 
-    `encoder` runs at the recipe's training precision on the weights of `source`; `tick` is told how many prompts were encoded.
+    `encoder` runs at the recipe's training precision on the weights of `source`; `say` is told what is being done.
     """
     known = data.columns(_models_with_outcomes(data))
     side, held_out = known.rows(known.side(*TRAINING_SIDES)), known.rows(known.side(HELD_OUT_SIDE) & known.complete)
@@ -74,7 +73,7 @@ def train(
         raise UserError(
             f"the training side has {len(side.prompts)} prompts; at least {FEWEST_PROMPTS} are needed: add prompts and outcomes"
         )
-    vectors = encoder.encode([*side.texts, *held_out.texts], tick)
+    vectors = encoder.encode([*side.texts, *held_out.texts])
     training, rest = np.split(vectors, [len(side.prompts)])
     strategy = _fit(recipe, side, training, say)
     say("measuring on held-out prompts")

@@ -85,16 +85,26 @@ def write_artifact(directory: Path, manifest: Manifest, files: Mapping[str, byte
                 file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-        if directory.exists():
-            # A directory cannot be renamed over another one: the old one steps aside first.
-            directory.rename(temporary.with_suffix(".old"))
-        temporary.rename(directory)
+        _swap_in(temporary, directory)
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+        shutil.rmtree(temporary.with_name(f"{temporary.name}.old"), ignore_errors=True)
     return sha256_digest(content)
+
+
+def _swap_in(new: Path, directory: Path) -> None:
+    """Put a finished directory in place; one cannot be renamed over another, so an old one steps aside, and back if that fails."""
+    old = new.with_name(f"{new.name}.old")
+    if directory.exists():
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except OSError:
+        if old.exists():
+            old.rename(directory)
+        raise
 
 
 def read_artifact(directory: Path, *, expected_digest: str | None = None) -> Artifact:

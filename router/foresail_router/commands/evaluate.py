@@ -58,8 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.data}: none of {len(chosen.prompts)} prompts has an outcome of every model; use --pool, or add outcomes"
         )
     encoder = shared.cached(open_encoder(artifact, threads=arguments.threads), arguments)
-    with shared.ticking(len(complete.prompts), "encoding prompts") as tick:
-        predictions = strategy.predict(Features(complete.texts, encoder.encode(complete.texts, tick)))
+    predictions = strategy.predict(Features(complete.texts, encoder.encode(complete.texts)))
     costs = cost_model(manifest, artifact_prices(manifest), complete.texts, predictions.output_tokens)
     report = evaluate(complete, predictions, costs, reference=manifest.reference.model)
     if arguments.json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from foresail_api.errors import UserError
 
 if TYPE_CHECKING:
     from foresail_router.data.matrix import OutcomeMatrix
-    from foresail_router.features.encoder import Encoder
+    from foresail_router.features.encoder import Encoder, Progress, Vectors
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +60,23 @@ def load(arguments: argparse.Namespace) -> OutcomeMatrix:
 
 
 def cached(encoder: Encoder, arguments: argparse.Namespace) -> Encoder:
-    """Return the encoder behind the cache of embeddings that the arguments name."""
+    """Return the encoder behind the cache of embeddings that the arguments name, showing its progress."""
     from foresail_router.features.cache import CachedEncoder, default_cache_directory
 
-    return CachedEncoder(encoder, arguments.cache_dir or default_cache_directory())
+    return _ShownEncoder(CachedEncoder(encoder, arguments.cache_dir or default_cache_directory()))
+
+
+class _ShownEncoder:
+    """An encoder that shows how far it is."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.key = encoder.key
+        self._encoder = encoder
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        """Return one row per text."""
+        with ticking(len(texts), "encoding prompts") as tick:
+            return self._encoder.encode(texts, progress or tick)
 
 
 def say(message: str) -> None:

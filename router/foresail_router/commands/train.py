@@ -18,7 +18,6 @@ from foresail_router.commands.shared import (
     check_artifact_argument,
     load,
     say,
-    ticking,
 )
 
 
@@ -64,8 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     source = load_package()
     encoder = cached(packaged_encoder(recipe.training_precision, threads=arguments.threads, source=source), arguments)
-    with ticking(None, "encoding prompts") as tick:
-        trained = train(data, recipe, encoder=encoder, source=source, say=say, tick=tick)
+    trained = train(data, recipe, encoder=encoder, source=source, say=say)
     digest = write_artifact(arguments.output, trained.manifest, trained.files)
     if arguments.json:
         print(
