@@ -159,14 +159,11 @@ class Sidecar:
         return await self.http.post("/v1/chat/completions", json={"model": "auto", "messages": [message], **body})
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The value of a metric's sample, 0 if there is none."""
-        text = (await self.http.get("/metrics")).text
-        for line in text.splitlines():
-            if line.startswith((f"{name}{{", f"{name} ")) and all(
-                f'{key}="{value}"' in line for key, value in labels.items()
-            ):
-                return float(line.rsplit(" ", 1)[1])
-        return 0.0
+        """The sum of a metric's samples that have these labels, 0 if there is none."""
+        lines = (await self.http.get("/metrics")).text.splitlines()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [line for line in lines if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in wanted))
 
     def sample(self, name: str, **labels: str) -> float:
         """The value of a metric's sample with exactly these labels, also when nobody listens any more; 0 if there is none."""

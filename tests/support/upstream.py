@@ -50,9 +50,15 @@ class Upstream:
         try:
             return await self.script(asked, request)
         except asyncio.CancelledError:
-            self.left += 1
-            self.abandoned.set()
+            self._count_one_that_left()
             raise
+        except ConnectionError:
+            self._count_one_that_left()
+            return web.Response()
+
+    def _count_one_that_left(self) -> None:
+        self.left += 1
+        self.abandoned.set()
 
 
 @contextlib.asynccontextmanager
