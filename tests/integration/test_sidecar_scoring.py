@@ -120,7 +120,7 @@ async def test_without_estimates_the_failure_mode_decides_and_the_answer_says_so
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "scoring_failed"
     assert (shown["scoring_error"], shown["refusal"]["kind"]) == (reason, "ScoringFailed")
-    assert failed == 1
+    assert failed == 4
     assert "which one?" not in caplog.text
 
 
