@@ -72,7 +72,7 @@ async def test_without_any_connection_the_client_is_told_which_upstreams_were_tr
     assert (answer.status_code, stream.status_code) == (502, 502)
     assert error["type"] == "upstream_error"
     assert error["code"] == "upstream_unreachable"
-    assert "one, two" in error["message"]
+    assert "one: no connection (ClientConnectorError); two: no connection" in error["message"]
     assert "x-foresail-cost-usd" not in answer.headers
 
 

@@ -104,6 +104,18 @@ async def test_an_upstream_whose_credential_is_missing_is_left_out() -> None:
     assert "CredentialMissing" in refused.json()["error"]["message"]
 
 
+async def test_a_credential_that_no_header_can_carry_is_no_bill_and_no_leak() -> None:
+    async with running_upstream(answers()) as upstream:
+        snapshot = snapshot_of(model_of("small", upstream_of(upstream.url, auth=bearer())))
+        async with running_sidecar(state_of(snapshot, credentials={("keys", "token"): "pool\nkey"})) as sidecar:
+            answer = await sidecar.ask()
+    assert answer.status_code == 502
+    assert "first: its URL or credential has characters" in answer.json()["error"]["message"]
+    assert "pool" not in answer.text
+    assert "x-foresail-cost-usd" not in answer.headers
+    assert upstream.asked == []
+
+
 async def test_what_is_said_about_each_answer() -> None:
     async with running_upstream(answers()) as upstream:
         small = model_of("small", upstream_of(upstream.url), dollars_in=1, dollars_out=2)

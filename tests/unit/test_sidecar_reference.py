@@ -106,7 +106,7 @@ def _problems() -> list[Problem]:
         errors.no_such_path(404, "x", "GET", "/", None),
         errors.no_such_path(405, "x", "GET", "/", "POST"),
         errors.broken_answer(None, "m"),
-        errors.unreachable("m", ["u"]),
+        errors.unreachable("m", {}),
         *(errors.refusal(refusal) for refusal in refusals),
         *(errors.failure(UpstreamFailure(kind, "x"), "m") for kind in FailureKind),
         *(errors.upstream_status(status, UpstreamError("x"), "m", {}) for status in (401, 403, 500)),

@@ -115,14 +115,17 @@ class UpstreamClient:
                     target.url, data=data, headers=CIMultiDict(headers), allow_redirects=False
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
+        except ValueError:
+            # Raised before anything is written, for a URL or a header that HTTP cannot carry; the message could quote a credential.
             raise UpstreamFailure(
-                FailureKind.UNREACHABLE, f"no connection to the upstream ({type(error).__name__})"
+                FailureKind.UNREACHABLE, "its URL or credential has characters that HTTP cannot carry"
             ) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
             raise UpstreamFailure(
                 FailureKind.TIMED_OUT, f"the upstream gave no answer within {self._timeouts.first_byte:g} s"
             ) from None
-        except (aiohttp.ClientError, ConnectionError, ValueError) as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamFailure(
                 FailureKind.BROKEN, f"the upstream gave no valid answer ({type(error).__name__})"
             ) from None

@@ -5,7 +5,7 @@ Owns the statuses and messages. It must not know the shape of an error body, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from foresail_router.decision.types import Decision, RefusalKind
@@ -123,12 +123,10 @@ def refusal(decision: Decision) -> Problem:
 
 
 def failure(failed: UpstreamFailure, model: str) -> Problem:
-    """Return the problem of an attempt that gave no whole answer."""
+    """Return the problem of an attempt that was sent and gave no whole answer."""
     message = f"model {model!r}: {failed}"
     if failed.kind == FailureKind.TIMED_OUT:
         return Problem(504, UPSTREAM_ERROR, "upstream_timeout", message, RequestOutcome.UPSTREAM_TIMED_OUT)
-    if failed.kind == FailureKind.UNREACHABLE:
-        return Problem(502, UPSTREAM_ERROR, "upstream_unreachable", message, RequestOutcome.UPSTREAM_UNREACHABLE)
     return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
 
 
@@ -138,9 +136,10 @@ def broken_answer(said: str | None, model: str) -> Problem:
     return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
 
 
-def unreachable(model: str, upstreams: Sequence[str]) -> Problem:
-    """Return the problem of a model none of whose upstreams accepts a connection."""
-    message = f"model {model!r}: no upstream accepts a connection; tried {', '.join(upstreams)}"
+def unreachable(model: str, failures: Mapping[str, UpstreamFailure]) -> Problem:
+    """Return the problem of a model none of whose upstreams, by their names, could be sent the request."""
+    tried = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
+    message = f"model {model!r}: none of its upstreams could be asked; {tried}"
     return Problem(502, UPSTREAM_ERROR, "upstream_unreachable", message, RequestOutcome.UPSTREAM_UNREACHABLE)
 
 

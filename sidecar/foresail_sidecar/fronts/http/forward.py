@@ -70,14 +70,15 @@ class Forwarding:
         """Return the finished response; raise `Refused` with what went wrong, `ClientLeft`, or `CancelledError`."""
         named = self._request.headers.getall("Connection", ())
         passed = to_upstream(self._request.headers.items(), named)
-        targets = considered.served.targets[chosen.model]
-        for target in targets:
+        failures: dict[str, UpstreamFailure] = {}
+        for target in considered.served.targets[chosen.model]:
             try:
                 return await self._attempt(considered, chosen, target, passed)
             except UpstreamFailure as failure:
                 if failure.kind != FailureKind.UNREACHABLE:
                     raise Refused(errors.failure(failure, chosen.model)) from None
-        raise Refused(errors.unreachable(chosen.model, [target.name for target in targets]))
+                failures[target.name] = failure
+        raise Refused(errors.unreachable(chosen.model, failures))
 
     async def _attempt(
         self, considered: Considered, chosen: Candidate, target: Target, passed: Sequence[Field]
