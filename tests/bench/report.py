@@ -30,7 +30,7 @@ class Facts:
 
 def page(facts: Facts, tables: Tables, peaks: Mapping[str, float]) -> str:
     """Return the whole page in Markdown."""
-    parts = ["# The sidecar's latency and cost", _method(facts)]
+    parts = ["# The sidecar's latency and cost", _short(tables, peaks), _method(facts)]
     for scenario, rows in tables.items():
         parts.append(f"## {scenario}")
         parts.append(_table(rows))
@@ -42,6 +42,24 @@ def as_data(facts: Facts, tables: Tables, peaks: Mapping[str, float]) -> dict[st
     """Return everything, every sample of every round included."""
     samples = {name: {row: dataclasses.asdict(each) for row, each in rows.items()} for name, rows in tables.items()}
     return {"facts": dataclasses.asdict(facts), "samples": samples, "peak_mebibytes": dict(peaks)}
+
+
+def _short(tables: Tables, peaks: Mapping[str, float]) -> str:
+    lines = [
+        "| | added p50, ms | of that its decision, ms | CPU per request, ms | peak memory, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for scenario, rows in tables.items():
+        for name, samples in rows.items():
+            if any(samples.overhead_p50):
+                figures = (samples.added_p50, samples.overhead_p50, samples.cpu)
+                cells = [
+                    f"{name}, {scenario}",
+                    *(f"{_middle(values):.2f}" for values in figures),
+                    f"{peaks.get(name, 0):.0f}",
+                ]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _method(facts: Facts) -> str:
@@ -107,8 +125,10 @@ def _reading(tables: Tables) -> str:
 - The kNN router reads each prompt with a sentence encoder on the same core; that is its decision time, and with 32 at a time the wait for
   31 others. So that it is measured and not cut short, the policy's `deadlineMilliseconds` is {DEADLINE_MILLISECONDS} here instead of 250:
   {fallbacks} of {asked} decisions fell back.
-- The p99 of one round is one of its slowest requests: on a machine that does other things too it says as much about them. Compare rows
-  with each other, and trust the lowest round."""
+- One at a time costs more CPU per request than many: between two requests the core goes idle, its caches go to others and its threads to sleep.
+  The bare relay shows the same.
+- The p99 of one round is one of its slowest requests: on a machine that does other things too it says as much about them. A
+  difference below zero is such a moment too. Compare rows with each other, and trust the lowest round."""
 
 
 def _median(values: Sequence[float], digits: int = 2) -> str:

@@ -26,6 +26,7 @@ def test_medians_come_with_their_spread_and_rows_with_what_they_add() -> None:
     rows["a gateway"].added_p50, rows["a gateway"].added_p99 = [2.0, 2.1, 9.0], [4.0, 4.0, 4.5]
     facts = report.Facts("2026-01-02", "a machine", (0, 1), 3, 12.3, (0.5, 0.75))
     text = report.page(facts, {"one at a time": rows}, {"a gateway": 55.6})
+    assert "| a gateway, one at a time | 2.10 | 1.25 | 0.50 | 56 |" in text
     assert "## one at a time" in text
     assert "| directly |  |  | 21.00 (20.00 to 25.00) |" in text
     assert "| a gateway | 2.10 (2.00 to 9.00) | 4.00 (4.00 to 4.50) |" in text
