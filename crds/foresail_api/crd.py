@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel
 
 from foresail_api.common import GROUP, VERSION, ApiObject
-from foresail_api.policy import RoutingPolicySpec
-from foresail_api.pool import ModelPoolSpec
+from foresail_api.policy import RoutingPolicy, RoutingPolicySpec
+from foresail_api.pool import ModelPool, ModelPoolSpec
 from foresail_api.status import ModelPoolStatus, RoutingPolicyStatus
 
 _KEPT = frozenset(
@@ -43,6 +43,7 @@ class Kind:
     plural: str
     short_name: str
     description: str
+    model: type[ApiObject]
     spec: type[ApiObject]
     status: type[ApiObject]
     columns: tuple[tuple[str, str, str], ...]
@@ -63,6 +64,7 @@ KINDS = (
         plural="modelpools",
         short_name="fpool",
         description="ModelPool declares language models: where they answer, what they cost and what they can do. RoutingPolicies route between them.",
+        model=ModelPool,
         spec=ModelPoolSpec,
         status=ModelPoolStatus,
         columns=(
@@ -76,6 +78,7 @@ KINDS = (
         plural="routingpolicies",
         short_name="fpolicy",
         description="RoutingPolicy serves a router that sends each request to the model of a ModelPool that is worth it, within declared cost limits.",
+        model=RoutingPolicy,
         spec=RoutingPolicySpec,
         status=RoutingPolicyStatus,
         columns=(
@@ -97,7 +100,7 @@ def render(kind: Kind) -> str:
 
 def definition(kind: Kind) -> dict[str, Any]:
     """Return one CustomResourceDefinition as plain data."""
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "description": kind.description,
         "required": ["spec"],
@@ -109,6 +112,8 @@ def definition(kind: Kind) -> dict[str, Any]:
             "status": structural_schema(kind.status),
         },
     }
+    if kind.model.cel:
+        schema["x-kubernetes-validations"] = list(kind.model.cel)
     columns = [{"name": name, "type": of_type, "jsonPath": path} for name, of_type, path in kind.columns]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

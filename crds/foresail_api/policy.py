@@ -5,6 +5,7 @@ Owns the shape that users write. It must not know how a decision is taken.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
@@ -217,11 +218,26 @@ class RoutingPolicySpec(ApiObject):
     )
 
 
+_NAME_MESSAGE = (
+    "`metadata.name` must be at most 54 lower-case letters, digits and hyphens that start with a letter and end with a letter "
+    "or a digit, because the Service `<name>-foresail` is named after it"
+)
+_NAME_PATTERN = "^[a-z]([-a-z0-9]{0,52}[a-z0-9])?$"
+
+
 class RoutingPolicy(ApiObject):
     """Routes requests to the models of a ModelPool within declared cost limits."""
+
+    cel: ClassVar = (rule(f"self.metadata.name.matches('{_NAME_PATTERN}')", _NAME_MESSAGE),)
 
     api_version: Literal["foresail.dev/v1alpha1"] = API_VERSION
     kind: Literal["RoutingPolicy"] = "RoutingPolicy"
     metadata: ObjectMeta
     spec: RoutingPolicySpec
     status: object = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> RoutingPolicy:
+        if re.fullmatch(_NAME_PATTERN, self.metadata.name) is None:
+            raise ValueError(_NAME_MESSAGE)
+        return self

@@ -5,7 +5,6 @@ Owns the words. It must not know what a child holds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,18 +16,10 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 CHILD_SELECTOR: Final = f"{MANAGED_BY_LABEL}={FIELD_MANAGER},{POLICY_LABEL}"
 DIGEST_ANNOTATION: Final = f"{GROUP}/manifest-digest"
 
-# A Service's name is a DNS label of at most 63 characters that starts with a letter, and `-foresail` takes nine of them.
-_POLICY_NAME = re.compile(r"[a-z]([-a-z0-9]{0,52}[a-z0-9])?")
-
 
 def child_name(policy: str) -> str:
     """Return the name that all children of a policy share."""
     return f"{policy}-foresail"
-
-
-def can_name_children(policy: str) -> bool:
-    """Return whether a Service can be named after this policy."""
-    return _POLICY_NAME.fullmatch(policy) is not None
 
 
 def selector_labels(policy: str) -> dict[str, str]:

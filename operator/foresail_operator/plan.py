@@ -21,7 +21,6 @@ from foresail_operator.children.deployment import NO_MOUNTS, SidecarImage, deplo
 from foresail_operator.children.drift import says
 from foresail_operator.children.service import endpoint, service
 from foresail_operator.conditions import status_fields
-from foresail_operator.names import can_name_children
 from foresail_operator.observation import Child, PolicyObservation, PolicyRecord, PoolRecord
 from foresail_operator.resources import CONFIG_MAP, DEPLOYMENT, MUST_NOT_EXIST, SERVICE, Resource
 from foresail_operator.revocation import without_revoked
@@ -73,8 +72,8 @@ def plan_policy(seen: PolicyObservation, image: SidecarImage, now: datetime, fai
     name = PolicyName(record.identity.namespace, record.identity.name, record.identity.uid)
     ours = {resource: _ours(live, name) for resource, live in seen.children.items()}
     available = _available_replicas(ours[DEPLOYMENT])
-    if record.policy is None or not can_name_children(name.name):
-        found = verdicts.refused(record.faults or (verdicts.UNFIT_NAME,))
+    if record.policy is None:
+        found = verdicts.refused(record.faults)
         kept = {field: record.status[field] for field in _KEPT_FIELDS if field in record.status}
         fields = {**kept, "availableReplicas": available}
         return Plan((), status_fields(record.identity, record.status, found, fields, now))

@@ -7,7 +7,6 @@ It must not know how anything is written.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from foresail_api.compile import Problem
 from foresail_api.reasons import ConditionType, Reason
@@ -17,11 +16,6 @@ from foresail_operator.conditions import Verdict, false, true, unknown
 from foresail_operator.names import child_name
 from foresail_operator.observation import Child, PoolRecord
 from foresail_operator.resources import ROUTING_POLICY, Resource
-
-UNFIT_NAME: Final = (
-    "`metadata.name`: must start with a letter, hold lower-case letters, digits and hyphens only, and be at most 54 "
-    "characters long, because the policy's Service is named after it; create the policy under another name"
-)
 
 
 @dataclass(frozen=True, slots=True)

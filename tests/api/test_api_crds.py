@@ -13,14 +13,24 @@ import httpx
 import pytest
 import yaml
 from pydantic import ValidationError
+from tests.support.api_objects import (
+    EXAMPLES,
+    FULL_POLICY,
+    FULL_POOL,
+    MINIMAL_POLICY,
+    MINIMAL_POOL,
+    MODEL,
+    REMOVED,
+    RULES,
+    STATUS,
+    Object,
+    Part,
+)
 from tests.support.control_plane import ControlPlane
 from tests.support.schema_faults import Fault, faults
 
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import ModelPool
-
-Object = dict[str, Any]
-Part = str | int
 
 DEFINITIONS: dict[str, Object] = {
     definition["spec"]["names"]["kind"]: definition
@@ -28,261 +38,6 @@ DEFINITIONS: dict[str, Object] = {
     for definition in [yaml.safe_load(file.read_text())]
 }
 MODELS: dict[str, type[ModelPool] | type[RoutingPolicy]] = {"ModelPool": ModelPool, "RoutingPolicy": RoutingPolicy}
-
-MINIMAL_POOL = """
-apiVersion: foresail.dev/v1alpha1
-kind: ModelPool
-metadata: {name: minimal}
-spec:
-  models:
-    - name: small
-      upstreams: [{name: main, url: "https://example.test/v1"}]
-      contextWindowTokens: 8192
-      maxOutputTokens: 1024
-"""
-
-MINIMAL_POLICY = """
-apiVersion: foresail.dev/v1alpha1
-kind: RoutingPolicy
-metadata: {name: minimal}
-spec:
-  poolRef: {name: minimal}
-  router: {strategy: Cheapest}
-"""
-
-# Every field is set in one of these, so that every constraint is met by a broken copy below.
-FULL_POOL = """
-apiVersion: foresail.dev/v1alpha1
-kind: ModelPool
-metadata: {name: full}
-spec:
-  models:
-    - name: org/small:8b@v1
-      upstreams:
-        - name: main
-          protocol: OpenAI
-          url: https://example.test/v1
-          model: small-2026
-          outputLimitField: MaxCompletionTokens
-          auth: {scheme: Header, headerName: api-key, secretRef: {name: keys.example, key: small_key}}
-      price: {inputPerMillionTokens: "0.25", outputPerMillionTokens: "2.00", perRequest: "0.005"}
-      tokenCount: {method: Bytes, maxTokensPerByte: 2, overheadTokens: 64}
-      contextWindowTokens: 8192
-      maxOutputTokens: 1024
-      defaultMaxOutputTokens: 512
-      minOutputTokens: 16
-      capabilities: [Tools, JSONSchema]
-"""
-
-BACKEND_POOL = """
-apiVersion: foresail.dev/v1alpha1
-kind: ModelPool
-metadata: {name: backend}
-spec:
-  models:
-    - name: small
-      upstreams:
-        - name: main
-          backendRef: {group: "", kind: Service, name: vllm, port: 8000, scheme: https, pathPrefix: /openai/v1}
-          auth: {scheme: None}
-      contextWindowTokens: 8192
-      maxOutputTokens: 1024
-"""
-
-FULL_POLICY = """
-apiVersion: foresail.dev/v1alpha1
-kind: RoutingPolicy
-metadata: {name: full}
-spec:
-  poolRef: {name: full}
-  aliases: [auto, smart]
-  router:
-    strategy: Learned
-    artifact:
-      volumeClaim: {name: artifacts, path: routers/knn}
-      digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-    deadlineMilliseconds: 100
-    defaultModel: small
-    failureMode: FailClose
-  objective: {tradeoff: {costWeightPercent: 50}}
-  costLimits: {perRequest: "0.01"}
-  tenants: {anonymous: Allow}
-  serving: {mode: Gateway, replicas: 2}
-"""
-
-LOCAL_POLICY = """
-apiVersion: foresail.dev/v1alpha1
-kind: RoutingPolicy
-metadata: {name: local}
-spec:
-  poolRef: {name: full}
-  router:
-    strategy: Learned
-    artifact:
-      uri: file:///var/lib/foresail/artifact
-      digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-  objective: {cheapestWithinPercentOfBest: {percent: 5}}
-"""
-
-CONDITION = """
-type: Ready
-status: "False"
-reason: PodsNotReady
-message: 0 of 2 pods are available
-observedGeneration: 3
-lastTransitionTime: "2026-01-01T00:00:00Z"
-"""
-
-STATUS: dict[str, Object] = {
-    "ModelPool": {"observedGeneration": 3, "models": 2, "conditions": [yaml.safe_load(CONDITION)]},
-    "RoutingPolicy": {
-        "observedGeneration": 3,
-        "snapshotHash": "sha256:" + "0" * 64,
-        "endpoint": "http://full-foresail.default.svc/v1",
-        "availableReplicas": 1,
-        "conditions": [yaml.safe_load(CONDITION)],
-    },
-}
-
-EXAMPLES = {
-    name: yaml.safe_load(text)
-    for name, text in {
-        "minimal pool": MINIMAL_POOL,
-        "full pool": FULL_POOL,
-        "backend pool": BACKEND_POOL,
-        "minimal policy": MINIMAL_POLICY,
-        "full policy": FULL_POLICY,
-        "local policy": LOCAL_POLICY,
-    }.items()
-}
-
-REMOVED = object()
-MODEL: tuple[Part, ...] = ("spec", "models", 0)
-UPSTREAM: tuple[Part, ...] = (*MODEL, "upstreams", 0)
-ROUTER: tuple[Part, ...] = ("spec", "router")
-
-# What no schema can say alone: (example, field, new value or REMOVED, field that is named, message).
-RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
-    (
-        "full pool",
-        (*UPSTREAM, "url"),
-        REMOVED,
-        "spec.models[0].upstreams[0]",
-        "exactly one of `url` and `backendRef` must be set",
-    ),
-    (
-        "backend pool",
-        (*UPSTREAM, "url"),
-        "https://example.test/v1",
-        "spec.models[0].upstreams[0]",
-        "exactly one of `url` and `backendRef` must be set",
-    ),
-    (
-        "full pool",
-        (*UPSTREAM, "auth", "secretRef"),
-        REMOVED,
-        "spec.models[0].upstreams[0].auth",
-        "`secretRef` must be set, unless `scheme` is `None`",
-    ),
-    (
-        "backend pool",
-        (*UPSTREAM, "auth", "secretRef"),
-        {"name": "a", "key": "b"},
-        "spec.models[0].upstreams[0].auth",
-        "`secretRef` must be set, unless `scheme` is `None`",
-    ),
-    (
-        "full pool",
-        (*UPSTREAM, "auth", "headerName"),
-        REMOVED,
-        "spec.models[0].upstreams[0].auth",
-        "`headerName` must be set if, and only if, `scheme` is `Header`",
-    ),
-    (
-        "full pool",
-        (*UPSTREAM, "auth", "scheme"),
-        "Bearer",
-        "spec.models[0].upstreams[0].auth",
-        "`headerName` must be set if, and only if, `scheme` is `Header`",
-    ),
-    (
-        "full pool",
-        (*MODEL, "defaultMaxOutputTokens"),
-        1025,
-        "spec.models[0]",
-        "`defaultMaxOutputTokens` must be less than or equal to `maxOutputTokens`",
-    ),
-    (
-        "minimal pool",
-        (*MODEL, "minOutputTokens"),
-        1025,
-        "spec.models[0]",
-        "`minOutputTokens` must be less than or equal to `maxOutputTokens`",
-    ),
-    (
-        "full pool",
-        (*MODEL, "minOutputTokens"),
-        513,
-        "spec.models[0]",
-        "`minOutputTokens` must be less than or equal to `defaultMaxOutputTokens`",
-    ),
-    (
-        "minimal pool",
-        (*MODEL, "maxOutputTokens"),
-        8193,
-        "spec.models[0]",
-        "`maxOutputTokens` must be less than or equal to `contextWindowTokens`",
-    ),
-    (
-        "full policy",
-        (*ROUTER, "artifact", "volumeClaim"),
-        REMOVED,
-        "spec.router.artifact",
-        "exactly one of `uri` and `volumeClaim` must be set",
-    ),
-    (
-        "full policy",
-        (*ROUTER, "artifact", "uri"),
-        "file:///a",
-        "spec.router.artifact",
-        "exactly one of `uri` and `volumeClaim` must be set",
-    ),
-    (
-        "full policy",
-        (*ROUTER, "artifact"),
-        REMOVED,
-        "spec.router",
-        "`artifact` must be set if, and only if, `strategy` is `Learned`",
-    ),
-    (
-        "full policy",
-        (*ROUTER, "strategy"),
-        "Cheapest",
-        "spec.router",
-        "`artifact` must be set if, and only if, `strategy` is `Learned`",
-    ),
-    (
-        "minimal policy",
-        (*ROUTER, "strategy"),
-        "Default",
-        "spec.router",
-        "`defaultModel` must be set if `strategy` is `Default`",
-    ),
-    (
-        "full policy",
-        ("spec", "objective"),
-        {},
-        "spec.objective",
-        "exactly one of `tradeoff` and `cheapestWithinPercentOfBest` must be set",
-    ),
-    (
-        "full policy",
-        ("spec", "objective", "cheapestWithinPercentOfBest"),
-        {"percent": 5},
-        "spec.objective",
-        "exactly one of `tradeoff` and `cheapestWithinPercentOfBest` must be set",
-    ),
-]
 
 
 @pytest.fixture(scope="module")

@@ -177,12 +177,6 @@ def test_a_pool_that_the_models_refuse_fails_alone(cluster: Cluster) -> None:
     cluster.wait_programmed("even")
 
 
-def test_a_name_that_no_service_can_have_is_refused(cluster: Cluster) -> None:
-    cluster.apply(pool(), policy("dotted.name"))
-    status = cluster.wait_told("dotted.name", Accepted="False Invalid", ResolvedRefs="Unknown Waiting")
-    assert "create the policy under another name" in conditions(status)["Accepted"]["message"]
-
-
 def test_a_deleted_pool_takes_the_pods_away_until_it_is_back(cluster: Cluster) -> None:
     cluster.apply(pool("revoked"), policy("bereft", pool="revoked", serving={"replicas": 2}))
     cluster.wait_programmed("bereft")
