@@ -35,6 +35,7 @@ class FoundKey:
     key: str = field(repr=False)
 
 
+# Mistral's endpoint is left out: it answers 422 to streams that ask for usage (`stream_options`), as all that we forward do.
 PROVIDERS = (
     Provider(
         "openai",
@@ -50,7 +51,6 @@ PROVIDERS = (
         "https://generativelanguage.googleapis.com/v1beta/openai",
         brands=("gemini",),
     ),
-    Provider("mistral", ("MISTRAL_API_KEY",), "https://api.mistral.ai/v1", brands=("mistral", "ministral")),
     Provider("deepseek", ("DEEPSEEK_API_KEY",), "https://api.deepseek.com/v1", brands=("deepseek",)),
     Provider("x-ai", ("XAI_API_KEY",), "https://api.x.ai/v1", brands=("grok",)),
     Provider("moonshotai", ("MOONSHOT_API_KEY",), "https://api.moonshot.ai/v1", brands=("kimi",)),
