@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.sidecar import model_of, upstream_of
 
+from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import SnapshotModel
 from foresail_router.decision.price import cost_nano, worst_case
@@ -58,6 +59,12 @@ def test_an_answer_without_a_report_is_counted_and_never_free() -> None:
     assert settled is not None
     assert settled.basis == SettlementBasis.COUNTED
     assert settled.cost == 40 * 3000 + 7000
+
+
+def test_a_model_that_may_think_in_silence_is_settled_at_the_worst_case() -> None:
+    thinker = MODEL.model_copy(update={"capabilities": frozenset({Capability.REASONING})})
+    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=25, started=True)), thinker, candidate(), 1)
+    assert settled == Settlement(SettlementBasis.ASSUMED, 40, 100, candidate().worst_case)
 
 
 def test_without_a_bound_the_estimate_stands_for_the_input() -> None:

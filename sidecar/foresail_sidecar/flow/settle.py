@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import SnapshotModel
 from foresail_router.decision.price import cost_nano
@@ -37,7 +38,9 @@ def settle(ended: EndedAttempt, model: SnapshotModel, candidate: Candidate, choi
         return _reported(used.input_tokens, used.output_tokens, model, candidate, choices)
     if ended.outcome in NOTHING_GENERATED:
         return None
-    if used.started or ended.outcome == AttemptOutcome.ANSWERED:
+    # What a model thinks in silence is billed and cannot be counted from what came.
+    countable = Capability.REASONING not in model.capabilities
+    if countable and (used.started or ended.outcome == AttemptOutcome.ANSWERED):
         return _counted(used, model, candidate, choices)
     return _assumed(model, candidate, choices)
 
