@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from foresail_router.decision.calibration import InputTokenCalibration
+from foresail_router.decision.calibration import InputMeans, InputTokenCalibration
 
 
 def test_an_unknown_model_counts_a_quarter_token_per_byte() -> None:
@@ -45,3 +47,27 @@ def test_absurd_reports_keep_it_within_bounds() -> None:
     assert calibration.estimate("high", 100) == 1600
     assert calibration.estimate("low", 100) == 1
     assert calibration.estimate("none", 100) == 25
+
+
+def test_at_first_the_means_of_the_recorded_outcomes_hold() -> None:
+    few_shot = InputMeans(tokens=138.0, text_bytes=47.0)
+    calibration = InputTokenCalibration()
+    assert calibration.estimate("m", 80, few_shot.expected_tokens(47, 80)) == pytest.approx(138 + 33 / 4, abs=1)
+    # A longer prompt has the same system prompt once, not in proportion.
+    assert calibration.estimate("m", 733, few_shot.expected_tokens(700, 733)) == pytest.approx(138 + 686 / 4, abs=1)
+
+
+def test_what_is_settled_here_comes_to_outweigh_the_means() -> None:
+    wrong = InputMeans(tokens=1000.0, text_bytes=100.0).expected_tokens(100, 100)
+    calibration = InputTokenCalibration()
+    for _ in range(300):
+        calibration.observe("m", 100, 30)
+    assert calibration.estimate("m", 100, wrong) == pytest.approx(30, rel=0.1)
+
+
+@given(st.floats(0.1, 1e6), st.floats(0.1, 1e6), st.integers(0, 10**7), st.integers(0, 10**7))
+def test_an_expectation_is_never_negative_and_grows_with_the_text(
+    tokens: float, text_bytes: float, length: int, more: int
+) -> None:
+    means = InputMeans(tokens, text_bytes)
+    assert 0 <= means.expected_tokens(length, length) <= means.expected_tokens(length + more, length + more) + 1e-6

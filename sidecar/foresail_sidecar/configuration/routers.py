@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from foresail_api.errors import UserError
+from foresail_router.decision.calibration import InputMeans
 from foresail_router.engine.interface import ArtifactNotLoaded, Scorer, ScoreRequest, ScoreResult, ScoringError
 from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter
 from foresail_sidecar.configuration.state import ArtifactFacts
@@ -141,6 +142,11 @@ def artifact_facts(manifest: Manifest, digest: str) -> ArtifactFacts:
         best_single_model=manifest.reference.model,
         mean_input_tokens=manifest.reference.mean_input_tokens,
         mean_output_tokens=manifest.reference.mean_output_tokens,
+        input_means={
+            model.name: InputMeans(model.mean_input_tokens, model.mean_input_tokens / model.input_tokens_per_byte)
+            for model in manifest.models
+            if model.mean_input_tokens > 0 and model.input_tokens_per_byte > 0
+        },
     )
 
 

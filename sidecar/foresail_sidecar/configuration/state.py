@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotModel
+from foresail_router.decision.calibration import InputMeans
 from foresail_router.engine.interface import Scorer
 
 CredentialKey = tuple[str, str]
@@ -22,6 +23,7 @@ class ArtifactFacts:
     """What a decision needs of the loaded artifact beyond its scores.
 
     `models` are those that it can score; the mean counts are tokens per request of its best single model on the training data.
+    `input_means` says, per model, how long inputs were there.
     """
 
     digest: str
@@ -30,6 +32,7 @@ class ArtifactFacts:
     best_single_model: str
     mean_input_tokens: float
     mean_output_tokens: float
+    input_means: Mapping[str, InputMeans] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Decided:
 async def decide_request(policy: Policy, calibration: InputTokenCalibration, request: NeutralRequest) -> Decided:
     """Return the decision on `request`. Waits for the router at most as long as the policy allows."""
     state, snapshot = policy.state, policy.state.snapshot
-    estimated = {model.name: calibration.estimate(model.name, request.input_bytes) for model in snapshot.models}
+    estimated = _estimated_input_tokens(policy, calibration, request)
     candidates = eliminate(request, snapshot, input_tokens=estimated, missing_credentials=policy.missing_credentials)
     scores = Scores()
     eligible = eligible_models(candidates)
@@ -65,3 +65,20 @@ async def decide_request(policy: Policy, calibration: InputTokenCalibration, req
         snapshot_hash=state.snapshot_hash,
     )
     return Decided(decision, scores.seconds)
+
+
+def _estimated_input_tokens(
+    policy: Policy, calibration: InputTokenCalibration, request: NeutralRequest
+) -> dict[str, int]:
+    """Return the input tokens to expect per model: at first what the artifact's training prompts took, then what was settled here."""
+    artifact = policy.state.artifact
+    means = {} if artifact is None else artifact.input_means
+    text_bytes = len(request.text.encode())
+    return {
+        model.name: calibration.estimate(
+            model.name,
+            request.input_bytes,
+            means[model.name].expected_tokens(text_bytes, request.input_bytes) if model.name in means else None,
+        )
+        for model in policy.state.snapshot.models
+    }
