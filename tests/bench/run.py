@@ -74,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples, peaks = measure(wire, folder, options.rounds)
     facts = report.Facts(
         date=datetime.now(UTC).date().isoformat(),
-        machine=f"{_cpu_model()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}",
+        machine=f"{_cpu_model()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
         cores=(GATEWAY_CORE, LOAD_CORE),
         rounds=options.rounds,
         seconds=time.monotonic() - began,
