@@ -44,8 +44,8 @@ def foresail(tmp_path: Path, capfd: pytest.CaptureFixture[str]):  # type: ignore
     """Run a command with a cache and a thread of its own; return status, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        options = ["--cache-dir", str(tmp_path / "cache"), "--threads", "1"]
-        status = main([*map(str, arguments), *options])
+        cache = [] if arguments[0] == "predict" else ["--cache-dir", str(tmp_path / "cache")]
+        status = main([*map(str, arguments), *cache, "--threads", "1"])
         return status, *capfd.readouterr()
 
     return run

@@ -36,7 +36,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="YAML with a ModelPool whose prices to use (default: the prices that the training data implied)",
     )
-    shared.add_encoder_arguments(parser)
+    shared.add_threads_argument(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -36,11 +36,16 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --threads and --cache-dir."""
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --threads."""
     parser.add_argument(
         "--threads", metavar="N", type=_positive, help="threads of the encoder (default: the CPUs that may be used)"
     )
+
+
+def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --threads and --cache-dir."""
+    add_threads_argument(parser)
     parser.add_argument(
         "--cache-dir",
         metavar="DIR",

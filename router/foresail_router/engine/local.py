@@ -99,15 +99,20 @@ class LocalScorer:
         deadline = loop.time() + request.deadline_seconds
         if request.deadline_seconds <= 0:
             raise DeadlineExceeded("the deadline has passed already")
-        keys = [text_key(text) for text in request.texts]
+        texts = [readable(text) for text in request.texts]
+        keys = [text_key(text) for text in texts]
         rows = [self._cache.get((request.artifact_digest, key)) for key in keys]
         waiting = {
             index: Entry(
-                request.artifact_digest, keys[index], text, expected_tokens(text), deadline, loop.create_future()
+                request.artifact_digest,
+                keys[index],
+                texts[index],
+                expected_tokens(texts[index]),
+                deadline,
+                loop.create_future(),
             )
             for index, row in enumerate(rows)
             if row is None
-            for text in (readable(request.texts[index]),)
         }
         if waiting:
             self._queue.admit(list(waiting.values()), loop.time())
