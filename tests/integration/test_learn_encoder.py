@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -114,8 +115,11 @@ def test_token_ids_are_the_originals_and_never_too_many(source: EncoderSource) -
         assert (ids[0], ids[-1]) == (101, 102)
 
 
-def test_the_graph_is_the_same_every_time(source: EncoderSource) -> None:
-    assert build_graph(source.weights, source.shape, int8=True) == build_graph(source.weights, source.shape, int8=True)
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_graph_is_valid_and_the_same_every_time(source: EncoderSource, int8: bool) -> None:
+    graph = build_graph(source.weights, source.shape, int8=int8)
+    onnx.checker.check_model(graph)
+    assert build_graph(source.weights, source.shape, int8=int8) == graph
 
 
 def test_progress_counts_every_text(encoder: Encoder) -> None:

