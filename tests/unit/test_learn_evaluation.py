@@ -129,6 +129,10 @@ def test_the_table_has_a_line_for_each_and_fits_a_terminal() -> None:
         assert f"\n{name} " in text
     assert "1.0000" in text
     assert max(len(line) for line in text.splitlines()) <= 140
+    assert "is not below the best single model: 0.700x (router, cost weight 0)" in render_table(
+        report(weights=(0, 100))
+    )
+    assert "is not below" not in render_table(report(weights=(0,)))
     data = report_data(report())
     assert data["prompts"] == 4
     assert data["lines"][0]["name"] == "random"

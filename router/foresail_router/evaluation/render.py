@@ -67,9 +67,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _cheapest_match(report: Report) -> Line | None:
-    matching = [
-        line
-        for line in report.lines
-        if line.name.startswith("router") and line.cost_ratio is not None and (line.points or 0.0) >= 0
-    ]
+    """Return the cheapest of the router's lines that is not below the best single model, if there are several to choose from."""
+    priced = [line for line in report.lines if line.name.startswith("router") and line.cost_ratio is not None]
+    matching = [line for line in priced if (line.points or 0.0) >= 0] if len(priced) > 1 else []
     return min(matching, key=lambda line: line.cost_ratio or 0.0, default=None)
