@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -258,22 +257,3 @@ def test_evidence_counts_equal_neighbours() -> None:
     assert evidence.share[0, 0] == pytest.approx(0.8)
     nothing = weigh(kernel, np.full((1, 4), 0.3), np.ones(1), values * 0, np.zeros((1, 4, 1)))
     assert (nothing.mean[0, 0], nothing.count[0, 0], nothing.share[0, 0]) == (0, 0, 0)
-
-
-def test_one_prompt_takes_little_time_beside_its_encoding() -> None:
-    """Against the machine's own speed, not a clock: no more than 40 products of the stored embeddings with one vector."""
-    generator = np.random.default_rng(0)
-    training, _ = training_set(count=600)
-    strategy = fit(training)
-    query = cluster_vectors(generator, np.zeros(1, dtype=np.int64))
-    large = generator.normal(size=(8000, 384)).astype(np.float32)
-
-    def least(action) -> float:  # type: ignore[no-untyped-def]
-        times = []
-        for _ in range(30):
-            started = time.perf_counter()
-            action()
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    assert least(lambda: ask(strategy, query)) < 40 * least(lambda: large @ large[0])
