@@ -1,10 +1,16 @@
-"""Counts the tests of a run by kind, and turns a run that skipped any into a failed one."""
+"""Counts the tests of a run by kind, turns a run that skipped any into a failed one, and lets children be interrupted."""
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Undo what `nohup` and shells do to commands in the background: their children would never see an interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

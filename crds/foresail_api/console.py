@@ -71,4 +71,7 @@ def _remedy(entry: importlib.metadata.EntryPoint, error: ModuleNotFoundError) ->
     package = (error.name or "").partition(".")[0]
     if not extras or package.startswith("foresail_"):
         raise error
-    return f"needs the Python package {package!r}, which is not installed; install it with: pip install 'foresail[{extras}]'"
+    return (
+        f"needs the Python package {package!r}, which is not installed; install the extra `{extras}` of foresail, "
+        f"in a clone with: pip install '.[{extras}]'"
+    )

@@ -137,9 +137,12 @@ def _documents(path: Path) -> Iterator[dict[str, Any]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}:{line} is not YAML: {getattr(error, 'problem', error)}") from None
-    except ValueError as error:
-        raise UserError(f"{path} holds a value that is not what it looks like; quote it: {error}") from None
+        # What YAML says of a fault quotes the value, which can be a key.
+        raise UserError(
+            f"{path}:{line} is not YAML; check the indentation, and quote values that hold `: ` or begin with * & ! % @"
+        ) from None
+    except ValueError:
+        raise UserError(f"{path} holds a date or number that does not exist; quote it") from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply") from None
     for document in documents:

@@ -75,6 +75,12 @@ class SecretRef(ApiObject):
     key: SecretKey = Field(description="Key in the Secret whose value is the credential.")
 
 
+_OWN_HEADERS = ("connection", "content-length", "content-type", "host", "transfer-encoding")
+_OWN_HEADERS_MESSAGE = (
+    f"`headerName` must be a header other than {', '.join(_OWN_HEADERS)}, which describe the request itself"
+)
+
+
 class Auth(ApiObject):
     """The credential that is sent to an upstream. The caller's own credential is never forwarded."""
 
@@ -83,6 +89,10 @@ class Auth(ApiObject):
         rule(
             "(self.scheme == 'Header') == has(self.headerName)",
             "`headerName` must be set if, and only if, `scheme` is `Header`",
+        ),
+        rule(
+            f"!has(self.headerName) || !(self.headerName.lowerAscii() in {list(_OWN_HEADERS)})",
+            _OWN_HEADERS_MESSAGE,
         ),
     )
 
@@ -103,6 +113,8 @@ class Auth(ApiObject):
             raise ValueError("`secretRef` must be set, unless `scheme` is `None`")
         if (self.scheme == AuthScheme.HEADER) != (self.header_name is not None):
             raise ValueError("`headerName` must be set if, and only if, `scheme` is `Header`")
+        if self.header_name is not None and self.header_name.lower() in _OWN_HEADERS:
+            raise ValueError(_OWN_HEADERS_MESSAGE)
         return self
 
 

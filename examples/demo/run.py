@@ -70,6 +70,7 @@ def main() -> int:
     try:
         _demonstrate(options.seed)
     except KeyboardInterrupt:
+        sys.stdout.flush()
         print("\nstopped; everything that was started has ended", file=sys.stderr)
         return 130
     except processes.CannotStart as error:

@@ -183,6 +183,14 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
     ),
     (
         "full pool",
+        (*UPSTREAM, "auth", "headerName"),
+        "Host",
+        "spec.models[0].upstreams[0].auth",
+        "`headerName` must be a header other than connection, content-length, content-type, host, transfer-encoding, which "
+        "describe the request itself",
+    ),
+    (
+        "full pool",
         (*UPSTREAM, "auth", "scheme"),
         "Bearer",
         "spec.models[0].upstreams[0].auth",

@@ -111,6 +111,16 @@ def test_every_broken_object_is_named_at_once(tmp_path: Path) -> None:
     assert "sk-plain" not in message
 
 
+@pytest.mark.parametrize(
+    "value", ["*sk-live-key", "!sk-live-key", "@sk-live-key", "\tsk-live-key", "sk-live-key: x: y"]
+)
+def test_a_key_that_is_no_yaml_is_not_repeated(tmp_path: Path, value: str) -> None:
+    written(tmp_path, f"apiVersion: v1\nkind: Secret\nmetadata: {{name: k}}\nstringData:\n  key: {value}\n")
+    message = refused(tmp_path)
+    assert "sk-live-key" not in message
+    assert "line 5" in message or "line 6" in message or "stringData" in message
+
+
 @pytest.mark.parametrize("kind", [POOL, POLICY, SECRET])
 def test_the_same_object_twice_is_refused(tmp_path: Path, kind: str) -> None:
     written(tmp_path, kind, name="a.yaml")

@@ -50,6 +50,7 @@ def state(tmp_path: Path, *models: Object, **spec: Any) -> ServingState:
         ({"models": (CHEAP,)}, True),
         ({"models": (CHEAP, DEAR, model("third"))}, False),
         ({"models": (CHEAP, model("dear", "http://elsewhere.example/v1"))}, True),
+        ({"models": (CHEAP, model("dear", secret=("keys", "other")))}, True),
         ({"models": (CHEAP, model("dear", price="20"))}, False),
         ({"tenants": {"anonymous": "Deny"}}, True),
         ({"aliases": ["smart"]}, False),

@@ -66,7 +66,7 @@ def test_a_missing_extra_is_one_line_with_the_remedy(missing: str, arguments: tu
     assert done.returncode == 2
     assert done.stderr == (
         f"foresail {arguments[0]}: needs the Python package {missing!r}, which is not installed; "
-        f"install it with: pip install 'foresail[{extra}]'\n"
+        f"install the extra `{extra}` of foresail, in a clone with: pip install '.[{extra}]'\n"
     )
 
 

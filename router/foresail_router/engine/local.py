@@ -149,7 +149,7 @@ class LocalScorer:
         return [known[model] for model in request.models]
 
     def _start(self) -> None:
-        if self._batching is None:
+        if self._batching is None or self._batching.done():
             self._batching = asyncio.create_task(self._run(), name="foresail-scorer-batches")
         self._wake.set()
 

@@ -111,6 +111,9 @@ class _Connection:
             reply = {"id": number, "user_error": str(error)}
         except BadFrame as error:
             reply = {"id": number, "error": error_message(ScoringError(str(error)))}
+        except Exception as error:
+            # A defect must not cost its asker the whole deadline; the message may hold text, so only its class is told.
+            reply = {"id": number, "error": error_message(ScoringError(f"the scorer failed: {type(error).__name__}"))}
         with contextlib.suppress(OSError, TimeoutError):
             await self._send(reply)
 

@@ -13,7 +13,7 @@ from foresail_sidecar.upstreams.failures import FailureKind
 _BASE_SECONDS = 0.5
 _LONGEST_SECONDS = 30.0
 _LONGEST_ASKED_SECONDS = 120.0
-_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, *range(500, 600)})
 
 
 @dataclass(frozen=True, slots=True)

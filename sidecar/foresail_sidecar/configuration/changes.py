@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
-from foresail_api.snapshot import Snapshot
+from foresail_api.snapshot import Snapshot, SnapshotAuth
 from foresail_sidecar.configuration.state import ServingState
 
 
@@ -28,13 +28,17 @@ def next_sequence(offered: int | None, content: str, served: int, served_content
 def takes_away(before: Snapshot, after: Snapshot) -> bool:
     """Return whether `after` forbids what `before` allowed, so that it must take effect even if it serves worse."""
     lost_models = {model.name for model in before.models} - {model.name for model in after.models}
-    upstreams = {(model.name, upstream.url) for model in after.models for upstream in model.upstreams}
-    lost_upstreams = {(model.name, upstream.url) for model in before.models for upstream in model.upstreams} - upstreams
+    lost_upstreams = _addresses(before) - _addresses(after)
     lower_cap = after.per_request_nano_dollars is not None and (
         before.per_request_nano_dollars is None or after.per_request_nano_dollars < before.per_request_nano_dollars
     )
     lost_access = before.anonymous_allowed and not after.anonymous_allowed
     return bool(lost_models or lost_upstreams or lower_cap or lost_access)
+
+
+def _addresses(snapshot: Snapshot) -> set[tuple[str, str, SnapshotAuth | None]]:
+    """Return what requests may be sent to, and with which credential."""
+    return {(model.name, upstream.url, upstream.auth) for model in snapshot.models for upstream in model.upstreams}
 
 
 def warnings(state: ServingState) -> tuple[str, ...]:
