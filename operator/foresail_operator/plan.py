@@ -13,6 +13,7 @@ from typing import Any, Final
 from foresail_api.compile import Compilation, Problem, Target, compile_policy
 from foresail_api.policy import RoutingPolicy
 from foresail_api.reasons import ConditionType, Reason
+from foresail_api.revocation import without_revoked
 from foresail_api.snapshot import Snapshot, SnapshotEnvelope
 from foresail_operator import verdicts
 from foresail_operator.children.base import PolicyName
@@ -23,7 +24,6 @@ from foresail_operator.children.service import endpoint, service
 from foresail_operator.conditions import status_fields
 from foresail_operator.observation import Child, PolicyObservation, PolicyRecord, PoolRecord
 from foresail_operator.resources import CONFIG_MAP, DEPLOYMENT, MUST_NOT_EXIST, SERVICE, Resource
-from foresail_operator.revocation import without_revoked
 
 # What a policy that cannot be read still serves, as its status said before.
 _KEPT_FIELDS: Final = ("snapshotHash", "snapshotSequence", "endpoint")

@@ -137,6 +137,28 @@ async def test_a_broken_change_keeps_serving_and_is_counted_and_logged_once(
     assert serving.holder.configuration_error is None
 
 
+async def test_what_is_taken_away_is_gone_though_policy_and_pool_do_not_fit_together(serving: Serving) -> None:
+    serving.write(*BOTH)
+    await serving.reloader.start()
+    serving.write(pool([DEAR]), policy(aliases=["dear"], tenants={"anonymous": "Deny"}))
+    state = await serving.polled()
+    assert [model.name for model in state.snapshot.models] == ["dear"]
+    assert not state.snapshot.anonymous_allowed
+    assert state.snapshot.aliases == ("auto",)
+    assert "choose another alias" in (serving.holder.configuration_error or "")
+    assert await serving.polled() is state
+
+
+async def test_nothing_is_served_when_a_broken_change_takes_every_model_away(serving: Serving) -> None:
+    serving.write(*BOTH)
+    await serving.reloader.start()
+    serving.write(pool([model("other")]), policy(aliases=["other"]))
+    await serving.reloader.poll()
+    assert serving.holder.current is None
+    serving.write(*BOTH)
+    await serving.polled()
+
+
 async def test_a_start_without_anything_to_serve_says_why(serving: Serving) -> None:
     serving.write(pool([CHEAP]))
     with pytest.raises(UserError, match=r"no RoutingPolicy in .*all\.yaml"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from foresail_api.console import Command
 from foresail_api.crd import KINDS, render
+from foresail_api.errors import UserError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +24,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     texts = {kind.file_name: render(kind) for kind in KINDS}
     if arguments.write:
-        arguments.write.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (arguments.write / name).write_text(text)
+        try:
+            arguments.write.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (arguments.write / name).write_text(text)
+        except OSError as error:
+            raise UserError(
+                f"--write {arguments.write}: cannot be written: {error.strerror}; name a folder of yours"
+            ) from None
     elif arguments.check:
         stale = [name for name, text in texts.items() if _read(arguments.check / name) != text]
         if stale:

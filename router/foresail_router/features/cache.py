@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from foresail_api.errors import UserError
 from foresail_router.features.encoder import Encoder, Progress, Vectors
 from foresail_router.features.text import text_key
 
@@ -65,8 +66,13 @@ def _read(path: Path) -> dict[bytes, NDArray[np.float32]]:
 
 
 def _write(path: Path, vectors: dict[bytes, NDArray[np.float32]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     keys = np.frombuffer(b"".join(vectors), dtype=np.uint8).reshape(len(vectors), 32)
     temporary = path.with_suffix(f".{os.getpid()}.part")
-    temporary.write_bytes(save_safetensors({"keys": keys, "vectors": np.stack(list(vectors.values()))}))
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(save_safetensors({"keys": keys, "vectors": np.stack(list(vectors.values()))}))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"embeddings cannot be cached in {path.parent}: {error.strerror}; name a folder of yours with --cache-dir"
+        ) from None

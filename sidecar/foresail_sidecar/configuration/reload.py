@@ -15,7 +15,7 @@ from foresail_api.errors import UserError
 from foresail_api.snapshot import Snapshot, SnapshotArtifact
 from foresail_sidecar.configuration import artifacts, changes, secrets
 from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter, Routers
-from foresail_sidecar.configuration.sources import Configuration, Source, Withdrawn, hash_of
+from foresail_sidecar.configuration.sources import Configuration, Incompatible, Source, Withdrawn, hash_of
 from foresail_sidecar.configuration.state import CredentialKey, ServingHolder, ServingState
 from foresail_sidecar.telemetry.logs import log, log_defect
 
@@ -133,8 +133,23 @@ class Reloader:
         except UserError as error:
             self._withdrawals = 0
             log(_LOGGER, logging.ERROR, "configuration refused", reason=str(error))
+            if isinstance(error, Incompatible):
+                await self._take_away(error)
             self._holder.refuse(str(error))
             await self._refresh_credentials()
+
+    async def _take_away(self, error: Incompatible) -> None:
+        """Serve what a change that cannot be served leaves of the one before."""
+        current = self._holder.current
+        if current is None:
+            return
+        rest = error.rest_of(current.snapshot)
+        if rest is None:
+            log(_LOGGER, logging.WARNING, "configuration withdrawn", reason=str(error))
+            self._holder.withdraw(str(error))
+            self._retire(None)
+        elif rest != current.snapshot:
+            await self._serve(Configuration(rest, None, self._own_credentials))
 
     async def _serve(self, configuration: Configuration) -> ServingState:
         previous = self._holder.current

@@ -14,7 +14,9 @@ from typing import Protocol
 from foresail_api.compile import Target, compile_policy
 from foresail_api.errors import UserError
 from foresail_api.manifests import load_manifests, manifest_files
-from foresail_api.reasons import Reason
+from foresail_api.policy import RoutingPolicy
+from foresail_api.pool import ModelPool
+from foresail_api.revocation import without_revoked
 from foresail_api.snapshot import Snapshot, read_envelope
 from foresail_sidecar.configuration import secrets
 from foresail_sidecar.configuration.state import CredentialKey
@@ -24,6 +26,19 @@ MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024
 
 class Withdrawn(UserError):
     """The policy or its pool was taken away: what was served must no longer be."""
+
+
+class Incompatible(UserError):
+    """A policy and its pool can be read but not be served together. What they take away holds all the same."""
+
+    def __init__(self, message: str, policy: RoutingPolicy, pool: ModelPool) -> None:
+        super().__init__(message)
+        self._policy = policy
+        self._pool = pool
+
+    def rest_of(self, served: Snapshot) -> Snapshot | None:
+        """Return what may still be served of `served`, or None if nothing may."""
+        return without_revoked(served, self._policy, self._pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +85,12 @@ class ManifestSource:
                 f"no RoutingPolicy in {', '.join(map(str, self._paths))}; `foresail init` writes an example"
             )
         policy = manifests.policy(self._policy)
-        compilation = compile_policy(policy, manifests.pool_of(policy), Target.LOCAL)
+        pool = manifests.pool_of(policy)
+        compilation = compile_policy(policy, pool, Target.LOCAL)
         if compilation.snapshot is None:
             lines = [f"RoutingPolicy {policy.metadata.name}: {problem.message}" for problem in compilation.problems]
-            gone = any(problem.reason == Reason.POOL_NOT_FOUND for problem in compilation.problems)
-            raise (Withdrawn if gone else UserError)("\n  ".join(lines))
+            message = "\n  ".join(lines)
+            raise Withdrawn(message) if pool is None else Incompatible(message, policy, pool)
         credentials, faults = secrets.usable(manifests.credentials_of(policy))
         return Configuration(compilation.snapshot, None, credentials, (*compilation.warnings, *faults))
 
