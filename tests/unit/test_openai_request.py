@@ -127,13 +127,15 @@ def test_capabilities_are_required_also_when_used_earlier(fields: dict[str, Any]
     ("fields", "named"),
     [
         ({"messages": [user([{"type": "image_url", "image_url": {"url": "u"}}])]}, "`messages[0].content[0]`"),
-        ({"messages": [user([{"type": "hologram"}])]}, '"hologram"'),
+        ({"messages": [user([{"type": "hologram"}])]}, "`messages[0].content[0]`"),
         ({"messages": [user([{"type": "text", "text": "x", "cache_control": {}}])]}, "`messages[0].content[0]`"),
-        ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, '"images"'),
+        ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "`messages[0]`"),
         ({"web_search_options": {}}, "`web_search_options`"),
         ({"tools": [{"type": "web_search"}]}, "`tools[0]`"),
         ({"tools": [TOOL, {"google_search": {}}]}, "`tools[1]`"),
         ({"tools": ["f"]}, "`tools[0]`"),
+        ({"tools": [{"type": ["function"], "function": {}}]}, "`tools[0]`"),
+        ({"service_tier": ["default"]}, "`service_tier`"),
         ({"audio": {"voice": "v"}}, "`audio`"),
         ({"modalities": ["image"]}, "`modalities`"),
         ({"service_tier": "priority"}, "`service_tier`"),
@@ -201,8 +203,8 @@ def test_media_are_not_counted_as_text() -> None:
         ({"messages": "hi"}, "messages", "not a list"),
         ({"messages": ["hi"]}, "messages[0]", "object"),
         ({"messages": [user("a"), {}]}, "messages[1].role", "string"),
-        ({"messages": [{"role": 1}]}, "messages[0].role", "1"),
-        ({"messages": [user(7)]}, "messages[0].content", "7"),
+        ({"messages": [{"role": 1}]}, "messages[0].role", "a number"),
+        ({"messages": [user(7)]}, "messages[0].content", "a number"),
         ({"messages": [user(["text"])]}, "messages[0].content[0]", "type"),
         ({"messages": [user([{"type": "text", "text": 1}])]}, "messages[0].content[0].text", "string"),
         ({"messages": [{"role": "assistant", "tool_calls": {}}]}, "messages[0].tool_calls", "list"),
@@ -237,6 +239,13 @@ def test_arguments_that_a_model_wrote_may_be_any_text(arguments: str) -> None:
     plain = {"type": "function", "function": {"name": "f", "arguments": None}}
     counted = bytes_of(messages=[{"role": "assistant", "tool_calls": [call]}])
     assert counted >= bytes_of(messages=[{"role": "assistant", "tool_calls": [plain]}]) + len(arguments) - len("null")
+
+
+@pytest.mark.parametrize("name", ["Max_Tokens", "MAX_COMPLETION_TOKENS", "N", "Model", "Stream", "max_to\u212aens"])
+def test_a_name_that_some_upstreams_take_for_another_is_refused(name: str) -> None:
+    error = refusal(body(**{name: 5}))
+    assert (error.param, error.code) == (name, "unknown_parameter")
+    assert f"`{name.casefold()}` in case only; write it in lower case" in error.message
 
 
 def test_a_missing_field_is_named() -> None:
@@ -343,4 +352,4 @@ def test_a_damaged_body_is_read_or_refused_but_never_worse(at: int, cut: int, in
 
 def test_a_whole_object_of_repeated_fields_is_refused_quickly() -> None:
     pairs = b",".join(b'"%d":1' % index for index in range(200_000))
-    assert '"1999' in refusal(b'{"a":{' + pairs + b',"199999":2}}').message
+    assert "appears twice" in refusal(b'{"a":{' + pairs + b',"199999":2}}').message

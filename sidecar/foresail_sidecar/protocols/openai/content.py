@@ -13,10 +13,11 @@ from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
-from foresail_sidecar.protocols.openai.spans import shown
+from foresail_sidecar.protocols.openai.quoting import json_type
 
 _PLAIN = frozenset({"role", "content"})
 _TOOL_ROLES = frozenset({"tool", "function"})
+_KNOWN_FIELDS = ", ".join(f"`{name}`" for name in sorted(MESSAGE_FIELDS))
 
 
 @dataclass(slots=True)
@@ -50,11 +51,11 @@ def read_messages(messages: list[Any]) -> Conversation:
 
 def _read_message(conversation: Conversation, message: Any, path: str) -> None:
     if not isinstance(message, dict):
-        raise BadRequest(f"`{path}` must be an object with a `role`, not {shown(message)}.", path, "invalid_type")
+        raise BadRequest(f"`{path}` must be an object with a `role`, not {json_type(message)}.", path, "invalid_type")
     role = message.get("role")
     if not isinstance(role, str):
         raise BadRequest(
-            f'`{path}.role` must be a string, such as "user"; it is {shown(role)}.', f"{path}.role", "invalid_type"
+            f'`{path}.role` must be a string, such as "user"; it is {json_type(role)}.', f"{path}.role", "invalid_type"
         )
     text = _content_text(conversation, message.get("content"), f"{path}.content")
     if role == "user":
@@ -73,7 +74,9 @@ def _content_text(conversation: Conversation, content: Any, path: str) -> str:
     if content is None:
         return ""
     if not isinstance(content, list):
-        raise BadRequest(f"`{path}` must be a string or a list of parts, not {shown(content)}.", path, "invalid_type")
+        raise BadRequest(
+            f"`{path}` must be a string or a list of parts, not {json_type(content)}.", path, "invalid_type"
+        )
     texts = [_part_text(conversation, part, f"{path}[{index}]") for index, part in enumerate(content)]
     return "\n".join(text for text in texts if text)
 
@@ -97,7 +100,7 @@ def _part_text(conversation: Conversation, part: Any, path: str) -> str:
 def _read_media(conversation: Conversation, kind: str, path: str) -> None:
     capability = MEDIA_PARTS.get(kind)
     if capability is None:
-        _mark(conversation, f"`{path}` is of the type {shown(kind)}, which Foresail does not know")
+        _mark(conversation, f"`{path}` is of a type that Foresail does not know")
         return
     conversation.media = True
     conversation.required.add(capability)
@@ -109,7 +112,7 @@ def _read_other_fields(conversation: Conversation, message: dict[str, Any], path
         if value is not None and value != [] and name not in MESSAGE_FIELDS:
             if name == "audio":
                 conversation.required.add(Capability.AUDIO)
-            _mark(conversation, f"`{path}` has the field {shown(name)}, which Foresail does not know")
+            _mark(conversation, f"`{path}` has a field other than {_KNOWN_FIELDS}")
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list):
         raise BadRequest(f"`{path}.tool_calls` must be a list.", f"{path}.tool_calls", "invalid_type")

@@ -23,7 +23,8 @@ from foresail_sidecar.protocols.openai.fields import (
     TOOL_FIELDS,
     UNPRICEABLE,
 )
-from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object, shown
+from foresail_sidecar.protocols.openai.quoting import json_type, shown
+from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object
 
 MOST_CHOICES = 128
 _LARGEST_LIMIT = 2**53
@@ -81,7 +82,7 @@ def _refuse_look_alikes(members: dict[str, Member]) -> None:
     for name in members:
         if name not in DECISIVE and name not in UNPRICEABLE and name.casefold() in CONTROL_NAMES:
             raise BadRequest(
-                f"The field {shown(name)} differs from `{name.casefold()}` in case only; write it in lower case.",
+                f"The field `{name}` differs from `{name.casefold()}` in case only; write it in lower case.",
                 name,
                 "unknown_parameter",
             )
@@ -152,7 +153,7 @@ def _required(fields: dict[str, Any]) -> set[Capability]:
     required = set()
     for name in ("tools", "functions"):
         if not isinstance(fields.get(name), list | None):
-            raise BadRequest(f"`{name}` must be a list, not {shown(fields[name])}.", name, "invalid_type")
+            raise BadRequest(f"`{name}` must be a list, not {json_type(fields[name])}.", name, "invalid_type")
         if fields.get(name):
             required.add(Capability.TOOLS)
     if _boolean(fields, "parallel_tool_calls"):
@@ -184,7 +185,7 @@ def _unpriceable(fields: dict[str, Any]) -> str | None:
         if fields.get(name) is not None:
             return f"`{name}`: {why}"
     tier = fields.get("service_tier")
-    if tier is not None and tier not in LISTED_SERVICE_TIERS:
+    if tier is not None and not (isinstance(tier, str) and tier in LISTED_SERVICE_TIERS):
         return f"`service_tier` {shown(tier)}: it can cost more than the list price"
     other = [modality for modality in _modalities(fields) if modality != "text"]
     if other:
@@ -196,9 +197,7 @@ def _unpriceable(fields: dict[str, Any]) -> str | None:
 
 
 def _run_by_client(tool: Any) -> bool:
-    return (
-        isinstance(tool, dict)
-        and tool.keys() <= TOOL_FIELDS
-        and tool.get("type", "function") in CLIENT_TOOLS
-        and not CLIENT_TOOLS.isdisjoint(tool)
-    )
+    if not isinstance(tool, dict) or not tool.keys() <= TOOL_FIELDS or CLIENT_TOOLS.isdisjoint(tool):
+        return False
+    kind = tool.get("type", "function")
+    return isinstance(kind, str) and kind in CLIENT_TOOLS

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from foresail_sidecar.protocols.errors import BadRequest
+from foresail_sidecar.protocols.openai.quoting import field_name
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
-_LONGEST_SHOWN = 40
+
+
+class _Repeated(ValueError):
+    """An object inside of a value has a field twice; which one is not said, for its name can be a prompt's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def read_members(text: str, start: int) -> tuple[dict[str, Member], int]:
         value_start = _skip(text, colon + 1)
         value, value_end = _value(text, value_start)
         if key in members:
-            raise _repeated(key)
+            raise _twice(f"{field_name(key)} appears")
         members[key] = Member(value, at, key_end, value_start, value_end)
         at = _skip(text, value_end)
         mark = text[at : at + 1]
@@ -80,12 +84,6 @@ def broken(problem: str) -> BadRequest:
     return BadRequest(f"The request body is not valid JSON: {problem}.", None, "invalid_json")
 
 
-def shown(value: object) -> str:
-    """Return a value as JSON for a message, shortened."""
-    text = json.dumps(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-
-
 def _skip(text: str, at: int) -> int:
     match = _WHITESPACE.match(text, at)
     return match.end() if match else at
@@ -96,6 +94,8 @@ def _value(text: str, at: int) -> tuple[Any, int]:
         return _decoder.raw_decode(text, at)
     except json.JSONDecodeError as error:
         raise broken(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except _Repeated:
+        raise _twice(f"in the value that begins at character {at}, a field appears") from None
     except ValueError as error:  # a whole number with more digits than Python reads
         raise broken(str(error).split(";")[0].lower()) from None
 
@@ -103,13 +103,12 @@ def _value(text: str, at: int) -> tuple[Any, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        raise _repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+        raise _Repeated
     return value
 
 
-def _repeated(key: str) -> BadRequest:
-    return BadRequest(f"The field {shown(key)} appears twice in the same object; send it once.", None, "invalid_json")
+def _twice(which_appears: str) -> BadRequest:
+    return broken(f"{which_appears} twice in the same object; send it once")
 
 
 def _no_constant(name: str) -> NoReturn:
