@@ -61,7 +61,7 @@ def compile_policy(policy: RoutingPolicy, pool: ModelPool | None, target: Target
     problems = [*_reference_problems(policy, pool, target), *_policy_problems(policy, pool, target)]
     if problems:
         return Compilation(None, tuple(problems))
-    return Compilation(_snapshot(policy, pool), (), tuple(_warnings(policy, pool)))
+    return Compilation(_snapshot(policy, pool), (), tuple(_warnings(policy, pool, target)))
 
 
 def pool_models(pool: ModelPool) -> tuple[SnapshotModel, ...]:
@@ -127,7 +127,14 @@ def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> 
     return problems
 
 
-def _warnings(policy: RoutingPolicy, pool: ModelPool) -> list[str]:
+def _warnings(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[str]:
+    # `foresail serve` tells its user more about access than a policy alone can.
+    closed = target == Target.CLUSTER and policy.spec.tenants.anonymous == Anonymous.DENY
+    access = ["every caller gets status 401 until `spec.tenants.anonymous` is `Allow`"] if closed else []
+    return [*access, *_cap_warnings(policy, pool)]
+
+
+def _cap_warnings(policy: RoutingPolicy, pool: ModelPool) -> list[str]:
     if not _capped(policy):
         return []
     return [

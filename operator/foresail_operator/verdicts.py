@@ -130,7 +130,8 @@ def _ready(facts: Facts, others: list[Verdict]) -> Verdict:
     if facts.replicas == 0:
         return false(ConditionType.READY, Reason.SCALED_TO_ZERO, "`spec.serving.replicas` is 0, so nobody answers")
     if facts.available < facts.replicas:
-        return false(ConditionType.READY, Reason.PODS_NOT_READY, pods)
+        why = "`kubectl describe pod` of the pods with the label `foresail.dev/policy` says why"
+        return false(ConditionType.READY, Reason.PODS_NOT_READY, f"{pods}; {why} if that lasts")
     return true(ConditionType.READY, Reason.READY, pods)
 
 

@@ -45,7 +45,7 @@ def test_a_policy_is_programmed_in_either_order(cluster: Cluster, pool_first: bo
         cluster.apply(item)
     status = cluster.wait_told(name, **ALL_WELL, Ready="False PodsNotReady")
     assert status["endpoint"] == f"http://{name}-foresail.{cluster.namespace}.svc/v1"
-    assert conditions(status)["Ready"]["message"] == "0 of 1 pod is available"
+    assert conditions(status)["Ready"]["message"].startswith("0 of 1 pod is available; `kubectl describe pod`")
     assert status["snapshotHash"] == envelope(cluster, name).hash
     assert cluster.wait_told(name, "fpool", Accepted="True Accepted")["models"] == 2
 

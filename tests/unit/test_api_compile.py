@@ -161,11 +161,17 @@ def test_a_cap_needs_a_model_whose_worst_case_is_known() -> None:
 def test_a_model_that_a_cap_leaves_out_is_a_warning() -> None:
     fit = model("fit", price=PRICE, tokenCount={"overheadTokens": 10})
     mixed = pool(fit, model("unpriced"), model("unbounded", price=PRICE))
-    warnings = compiled(policy(costLimits={"perRequest": "0.01"}), mixed).warnings
+    open_to_all = {"anonymous": "Allow"}
+    warnings = compiled(policy(costLimits={"perRequest": "0.01"}, tenants=open_to_all), mixed).warnings
     assert ["'unpriced'" in warning and "price" in warning for warning in warnings] == [True, False]
     assert "'unbounded'" in warnings[1]
     assert "tokenCount.overheadTokens" in warnings[1]
-    assert compiled(policy(), mixed).warnings == ()
+    assert compiled(policy(tenants=open_to_all), mixed).warnings == ()
+
+
+def test_a_policy_that_admits_nobody_is_a_warning() -> None:
+    (warning,) = compiled(policy(), pool(model())).warnings
+    assert warning == "every caller gets status 401 until `spec.tenants.anonymous` is `Allow`"
 
 
 def test_all_problems_are_told_at_once() -> None:
