@@ -56,6 +56,7 @@ check-lint: environment
 .PHONY: check-types
 check-types: environment
 	$(RUN) mypy
+	$(RUN) mypy --explicit-package-bases hack examples
 
 .PHONY: check-contracts
 check-contracts: environment

@@ -57,7 +57,7 @@ def _type(node: dict[str, Any]) -> str:
 
 
 def _description(node: dict[str, Any]) -> str:
-    text = node.get("description", "").replace("|", "\\|")
+    text: str = node.get("description", "").replace("|", "\\|")
     if "default" in node and not isinstance(node["default"], dict):
         text += f" Default: `{node['default']}`." if node["default"] != "" else ""
     rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
