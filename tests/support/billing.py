@@ -34,7 +34,8 @@ class Bill:
 @dataclass(frozen=True)
 class BillingUpstream:
     """`normalise` is what its tokenizer does to text before it makes one token of each byte; it reads one name of the limit only;
-    `escapes` prints JSON as Jinja does by itself, in ASCII and safe inside of HTML."""
+    `escapes` prints JSON as Jinja does by itself, in ASCII and safe inside of HTML. A field of `own_limits` goes before the output
+    limit; one of `own_models` makes it answer with a model that costs more than any other."""
 
     system_prompt_tokens: int
     limit_name: str = "max_tokens"
@@ -43,7 +44,8 @@ class BillingUpstream:
     indent: int | None = None
     reprints_arguments: bool = True
     escapes: bool = False
-    answers_name: str = "n"
+    own_limits: frozenset[str] = frozenset()
+    own_models: frozenset[str] = frozenset()
 
     def bill(self, body: bytes) -> Bill:
         fields = json.loads(body)
@@ -51,6 +53,8 @@ class BillingUpstream:
             fields = {name.casefold(): value for name, value in fields.items()}
         answers = max(fields.get("n") or 1, fields.get("best_of") or 1)
         limit = fields.get(self.limit_name)
+        if not self.own_limits.isdisjoint(fields) or not self.own_models.isdisjoint(fields):
+            limit = None
         return Bill(self._input_tokens(fields), answers * (UNLIMITED if limit is None else limit))
 
     def _input_tokens(self, fields: dict[str, Any]) -> int:
@@ -58,7 +62,7 @@ class BillingUpstream:
         for message in fields["messages"]:
             tokens += WRAPPER_TOKENS + self._bytes(_rendered(message, self._print, self.reprints_arguments))
         for name, value in fields.items():
-            if name in _PROMPT_FIELDS or name.startswith("x_"):
+            if name in _PROMPT_FIELDS:
                 tokens += self._bytes(self._print(value))
         return tokens
 
@@ -72,7 +76,7 @@ class BillingUpstream:
 
 
 _PROMPT_FIELDS = frozenset(
-    {"tools", "functions", "response_format", "tool_choice", "documents", "chat_template_kwargs"}
+    {"tools", "functions", "response_format", "tool_choice", "documents", "chat_template_kwargs", "guided_json"}
 )
 
 

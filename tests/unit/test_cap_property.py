@@ -31,6 +31,11 @@ UPSTREAMS = {
     "only-max-completion-tokens": BillingUpstream(system_prompt_tokens=9, limit_name="max_completion_tokens"),
     "ignores-case": BillingUpstream(system_prompt_tokens=0, case_insensitive=True, normalise=nfkc, indent=4),
     "escapes": BillingUpstream(system_prompt_tokens=3, escapes=True, indent=4),
+    "own-fields": BillingUpstream(
+        system_prompt_tokens=2,
+        own_limits=frozenset({"n_predict", "x_predict", "reasoning", "sampling_params"}),
+        own_models=frozenset({"fallbacks", "x_models"}),
+    ),
     "raw-arguments": BillingUpstream(system_prompt_tokens=1, reprints_arguments=False, indent=2),
 }
 ALL_CAPABILITIES = frozenset(Capability)
@@ -178,6 +183,15 @@ LOOK_ALIKES_OF = frozenset({"Max_Tokens", "MAX_TOKENS", "N", "Best_Of", "max_to\
 LOOK_ALIKES = st.one_of(
     st.just({}), st.just({}), st.just({}), st.dictionaries(st.sampled_from(sorted(LOOK_ALIKES_OF)), st.just(10**6))
 )
+# Fields that the upstream "own-fields" obeys past the limit and the price, known to Foresail or not.
+STEERING = st.one_of(
+    *[st.just({})] * 4,
+    st.dictionaries(
+        st.sampled_from(["n_predict", "x_predict", "reasoning", "sampling_params", "fallbacks", "x_models"]),
+        st.one_of(st.integers(1, 10**6), st.just(["dear"]), st.just({"max_tokens": 10**6})),
+        max_size=2,
+    ),
+)
 FIELDS = st.fixed_dictionaries(
     {"model": st.sampled_from(["auto", "auto", "auto", "bytes"]), "messages": MESSAGES},
     optional={
@@ -192,8 +206,8 @@ FIELDS = st.fixed_dictionaries(
         "tool_choice": VALUES,
         "response_format": VALUES,
         "documents": VALUES,
-        "chat_template_kwargs": VALUES,
-        "x_unheard_of": st.one_of(VALUES, DEEP),
+        "chat_template_kwargs": st.fixed_dictionaries({}, optional={"thinking": LEAVES, "reasoning_effort": TEXTS}),
+        "guided_json": st.one_of(VALUES, DEEP),
         "temperature": st.floats(0, 2),
     },
 )
@@ -213,7 +227,7 @@ def written(fields: dict[str, Any], order: Any, ascii_only: bool, indent: int | 
 
 BODIES = st.builds(
     written,
-    st.builds(lambda fields, look_alikes: fields | look_alikes, FIELDS, LOOK_ALIKES),
+    st.builds(lambda fields, look_alikes, steering: fields | look_alikes | steering, FIELDS, LOOK_ALIKES, STEERING),
     st.randoms(use_true_random=False),
     st.booleans(),
     st.sampled_from([None, 1]),
@@ -336,6 +350,11 @@ def test_no_bill_exceeds_the_cap_for_bodies_made_to_do_so(body: bytes, cap: str)
         "prediction",
         "models",
         "extra_body",
+        "fallbacks",
+        "sampling_params",
+        "reasoning",
+        "x_predict",
+        "never_heard_of",
     ],
 )
 def test_a_field_that_some_upstream_bills_beyond_the_limit_is_not_forwarded_under_a_cap(field: str) -> None:

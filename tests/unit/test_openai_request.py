@@ -104,6 +104,11 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
         ({"response_format": {"type": "json_object"}}, set()),
         ({"reasoning_effort": "low"}, {Capability.REASONING}),
         ({"reasoning_effort": "none"}, set()),
+        ({"reasoning": {"max_tokens": 100}}, {Capability.REASONING}),
+        ({"reasoning": {"effort": "low"}}, {Capability.REASONING}),
+        ({"reasoning": {"effort": "none"}}, set()),
+        ({"reasoning": {"enabled": False}}, set()),
+        ({"reasoning": None}, set()),
         ({"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}}, {Capability.AUDIO}),
         ({"messages": [user("x"), {"role": "assistant", "tool_calls": [CALL]}]}, {Capability.TOOLS}),
         (
@@ -140,6 +145,20 @@ def test_capabilities_are_required_also_when_used_earlier(fields: dict[str, Any]
         ({"modalities": ["image"]}, "`modalities`"),
         ({"service_tier": "priority"}, "`service_tier`"),
         ({"n_predict": -1}, "`n_predict`"),
+        ({"fallbacks": ["dear"]}, "`fallbacks`: lets the provider choose another model"),
+        ({"provider": {"order": ["dear"]}}, "`provider`"),
+        ({"reasoning": {"max_tokens": 10**6}}, "`reasoning`: a thinking budget of its own; use `reasoning_effort`"),
+        ({"sampling_params": {"max_new_tokens": 10**6}}, "`sampling_params`"),
+        ({"nvext": {}}, "`nvext`"),
+        (
+            {"unheard_of": 1},
+            "`unheard_of`: Foresail does not know what it costs; leave it out, or use a policy without",
+        ),
+        ({"say it twice": 1}, "a field whose name is not an identifier"),
+        ({"chat_template_kwargs": {"chat_template": "{{ messages * 9 }}"}}, "`chat_template_kwargs`: only these"),
+        ({"chat_template_kwargs": {"padding": "max_length", "max_length": 10**6}}, "`chat_template_kwargs`"),
+        ({"chat_template_kwargs": {"thinking": [1]}}, "`chat_template_kwargs`"),
+        ({"chat_template_kwargs": "x"}, "`chat_template_kwargs`"),
         ({"thinking": {"budget_tokens": 10}}, "`thinking`"),
     ],
 )
@@ -157,7 +176,17 @@ def test_what_has_no_bound_on_its_cost_is_named(fields: dict[str, Any], named: s
         {"tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}]},
         {"audio": None, "prediction": None},
         {"messages": [{"role": "assistant", "content": "x", "audio": None, "annotations": [], "refusal": None}]},
-        {"temperature": 0.5, "seed": 1, "user": "me", "metadata": {"a": "b"}, "top_k": 3, "unheard_of": [1, 2]},
+        {"temperature": 0.5, "seed": 1, "user": "me", "metadata": {"a": "b"}, "top_k": 3, "unheard_of": None},
+        {
+            "ignore_eos": True,
+            "min_tokens": 3,
+            "stop_token_ids": [1],
+            "dry_base": 1.5,
+            "cache_prompt": True,
+            "id_slot": 1,
+        },
+        {"guided_json": {"type": "object"}, "guided_regex": "a+", "grammar": "root ::= [a-z]", "json_schema": {}},
+        {"chat_template_kwargs": {"enable_thinking": False}, "include_reasoning": False, "documents": []},
     ],
 )
 def test_everyday_fields_keep_a_request_priceable(fields: dict[str, Any]) -> None:
@@ -176,7 +205,8 @@ def test_input_bytes_count_the_unescaped_json_of_all_that_becomes_prompt() -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["tools", "functions", "response_format", "tool_choice", "documents", "verbosity", "unheard_of"]
+    "name",
+    ["tools", "functions", "response_format", "tool_choice", "documents", "guided_json", "verbosity", "unheard_of"],
 )
 def test_every_field_that_can_become_prompt_counts(name: str) -> None:
     value = ["x" * 100]
@@ -246,6 +276,15 @@ def test_a_name_that_some_upstreams_take_for_another_is_refused(name: str) -> No
     error = refusal(body(**{name: 5}))
     assert (error.param, error.code) == (name, "unknown_parameter")
     assert f"`{name.casefold()}` in case only; write it in lower case" in error.message
+
+
+@pytest.mark.parametrize("name", ["api_base", "api_key", "base_url", "API_Key"])
+def test_a_field_that_would_send_the_request_elsewhere_is_always_refused(name: str) -> None:
+    error = refusal(body(**{name: "https://elsewhere.example/secret"}))
+    assert error.param == name.lower()
+    assert f"`{name.lower()}`" in error.message
+    assert "Leave it out" in error.message
+    assert "elsewhere.example" not in error.message
 
 
 def test_a_missing_field_is_named() -> None:

@@ -94,6 +94,7 @@ def test_no_field_that_can_hold_a_prompt_is_quoted(name: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
+        chat(**{MARK: 1}),
         b'{"%s":1,"%s":2}' % (MARK.encode(), MARK.encode()),
         b'{"messages":[{"%s":1,"%s":2}]}' % (MARK.encode(), MARK.encode()),
         b'{"model":["%s"]}' % MARK.encode(),

@@ -14,17 +14,14 @@ from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.content import read_messages
 from foresail_sidecar.protocols.openai.count import printed_bytes
 from foresail_sidecar.protocols.openai.fields import (
-    CLIENT_TOOLS,
-    CONTROL_NAMES,
-    DECISIVE,
+    ELSEWHERE,
+    KNOWN,
     LIMIT_FIELDS,
-    LISTED_SERVICE_TIERS,
     NOT_PROMPT,
-    TOOL_FIELDS,
-    UNPRICEABLE,
 )
 from foresail_sidecar.protocols.openai.quoting import json_type, shown
 from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object
+from foresail_sidecar.protocols.openai.unbounded import what_is_unbounded
 
 MOST_CHOICES = 128
 _LARGEST_LIMIT = 2**53
@@ -52,7 +49,7 @@ def parse_request(body: bytes) -> ParsedChat:
 
 def _parse(text: str) -> ParsedChat:
     members = read_object(text)
-    _refuse_look_alikes(members)
+    _refuse_misleading(members)
     fields = {name: member.value for name, member in members.items()}
     model = _model(fields)
     conversation = read_messages(_messages(fields))
@@ -66,7 +63,7 @@ def _parse(text: str) -> ParsedChat:
         output_limit=_output_limit(fields),
         choices=max(_count(fields, "n", MOST_CHOICES) or 1, _count(fields, "best_of", MOST_CHOICES) or 1),
         stream=stream,
-        unpriceable=conversation.unpriceable or _unpriceable(fields),
+        unpriceable=conversation.unpriceable or what_is_unbounded(fields),
     )
     options = members.get("stream_options")
     return ParsedChat(
@@ -78,11 +75,18 @@ def _parse(text: str) -> ParsedChat:
     )
 
 
-def _refuse_look_alikes(members: dict[str, Member]) -> None:
+def _refuse_misleading(members: dict[str, Member]) -> None:
     for name in members:
-        if name not in DECISIVE and name not in UNPRICEABLE and name.casefold() in CONTROL_NAMES:
+        plain = name.casefold()
+        if plain in ELSEWHERE:
             raise BadRequest(
-                f"The field `{name}` differs from `{name.casefold()}` in case only; write it in lower case.",
+                f"The field `{plain}` is refused: the pool alone says where requests go and with which key. Leave it out.",
+                plain,
+                "unknown_parameter",
+            )
+        if name not in KNOWN and plain in KNOWN:
+            raise BadRequest(
+                f"The field `{name}` differs from `{plain}` in case only; write it in lower case.",
                 name,
                 "unknown_parameter",
             )
@@ -168,9 +172,15 @@ def _required(fields: dict[str, Any]) -> set[Capability]:
         raise BadRequest(
             f"`reasoning_effort` must be a string, not {shown(effort)}.", "reasoning_effort", "invalid_type"
         )
-    if effort not in _NO_REASONING:
+    if effort not in _NO_REASONING or _asks_for_reasoning(fields.get("reasoning")):
         required.add(Capability.REASONING)
     return required
+
+
+def _asks_for_reasoning(reasoning: Any) -> bool:
+    if isinstance(reasoning, dict):
+        return reasoning.get("enabled") is not False and reasoning.get("effort") != "none"
+    return reasoning is not None and reasoning is not False
 
 
 def _modalities(fields: dict[str, Any]) -> list[Any]:
@@ -178,26 +188,3 @@ def _modalities(fields: dict[str, Any]) -> list[Any]:
     if modalities is not None and not isinstance(modalities, list):
         raise BadRequest(f"`modalities` must be a list, not {shown(modalities)}.", "modalities", "invalid_type")
     return modalities or []
-
-
-def _unpriceable(fields: dict[str, Any]) -> str | None:
-    for name, why in UNPRICEABLE.items():
-        if fields.get(name) is not None:
-            return f"`{name}`: {why}"
-    tier = fields.get("service_tier")
-    if tier is not None and not (isinstance(tier, str) and tier in LISTED_SERVICE_TIERS):
-        return f"`service_tier` {shown(tier)}: it can cost more than the list price"
-    other = [modality for modality in _modalities(fields) if modality != "text"]
-    if other:
-        return f"`modalities` {shown(other[0])}: only text has a price"
-    for index, tool in enumerate(fields.get("tools") or []):
-        if not _run_by_client(tool):
-            return f"`tools[{index}]`: run by the provider, at a price of its own, or unknown"
-    return None
-
-
-def _run_by_client(tool: Any) -> bool:
-    if not isinstance(tool, dict) or not tool.keys() <= TOOL_FIELDS or CLIENT_TOOLS.isdisjoint(tool):
-        return False
-    kind = tool.get("type", "function")
-    return isinstance(kind, str) and kind in CLIENT_TOOLS

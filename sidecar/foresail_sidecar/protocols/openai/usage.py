@@ -8,6 +8,10 @@ from typing import Any, TypeGuard
 from foresail_sidecar.protocols.answers import Usage
 
 
+# No request has more: such a report is a defect of the upstream, and counts as none.
+_MOST_TOKENS = 1_000_000_000
+
+
 def usage_in(value: Mapping[str, Any]) -> Usage | None:
     """Return the usage of a decoded body or event, or None. Some servers leave reasoning out of the completion, not out of the total."""
     usage = value.get("usage")
@@ -20,4 +24,4 @@ def usage_in(value: Mapping[str, Any]) -> Usage | None:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
