@@ -98,6 +98,9 @@ def _problems() -> list[Problem]:
             errors.invalid("x", None, code)
             for code in ("invalid_json", "invalid_type", "invalid_value", "unknown_parameter")
         ),
+        errors.invalid("x", None, None),
+        errors.malformed(1, 1),
+        errors.expectation_failed(),
         errors.unauthenticated(),
         errors.not_ready("x"),
         errors.overloaded(),

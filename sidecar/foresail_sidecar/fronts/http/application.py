@@ -66,8 +66,8 @@ async def _upstream_connections(application: web.Application) -> AsyncIterator[N
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.popall("Server", None)
-    if request.app[CONTEXT].serving.draining:
-        # The client's next request belongs to another process.
+    # The client's next request belongs to another process, or its bytes cannot be told from the rest of a broken body.
+    if request.app[CONTEXT].serving.draining or request.content.exception() is not None:
         response.force_close()
         response.headers["Connection"] = "close"
 

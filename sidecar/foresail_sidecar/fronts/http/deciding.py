@@ -5,6 +5,7 @@ Owns the order of the checks. It must not know what follows the decision.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.served import Served
 from foresail_sidecar.protocols import openai
 from foresail_sidecar.protocols.errors import BadRequest
+
+# Parsing a body below this takes milliseconds; a larger one of many small values would hold up every other request for a second.
+_PARSED_AT_ONCE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,17 @@ async def consider(context: Context, request: web.Request, exchange: Exchange) -
         served = context.served(state)
         exchange.snapshot = served.policy.state.snapshot
         try:
-            parsed = openai.parse_request(body)
+            parsed = await parsed_body(body)
         except BadRequest as bad:
             raise Refused(errors.invalid(bad.message, bad.param, bad.code)) from None
         exchange.request = parsed.neutral
         decided = await decide_request(served.policy, context.memory.calibration, parsed.neutral)
     record_decision(context.memory, exchange, decided)
     return Considered(served, parsed, decided.decision, arrived)
+
+
+async def parsed_body(body: bytes) -> openai.ParsedChat:
+    """Return what a body asks for; raise `BadRequest` if it cannot be read. A large one is read in a thread."""
+    if len(body) <= _PARSED_AT_ONCE_BYTES:
+        return openai.parse_request(body)
+    return await asyncio.to_thread(openai.parse_request, body)

@@ -60,6 +60,18 @@ def invalid(message: str, param: str | None, code: str | None) -> Problem:
     return Problem(400, INVALID_REQUEST, code or "invalid_request", message, RequestOutcome.INVALID, param)
 
 
+def malformed(line_bytes: int, fields: int) -> Problem:
+    """Return the problem of bytes that are no HTTP request; what they are is not repeated, because it may be a credential."""
+    message = f"this is no valid HTTP request, or its head exceeds {line_bytes} bytes a line or {fields} fields"
+    return Problem(400, INVALID_REQUEST, "invalid_http", message, RequestOutcome.INVALID)
+
+
+def expectation_failed() -> Problem:
+    """Return the problem of an `Expect` header that cannot be met."""
+    message = "the header `Expect` can only ask for `100-continue`; leave it out or send that"
+    return Problem(417, INVALID_REQUEST, "expectation_failed", message, RequestOutcome.INVALID)
+
+
 def unauthenticated() -> Problem:
     """Return the problem of a caller who is not known where anonymous callers are not allowed."""
     message = (

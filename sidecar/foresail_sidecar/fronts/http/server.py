@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from foresail_sidecar.fronts.http.connection import QuotelessRunner
 from foresail_sidecar.fronts.http.context import CONTEXT
 
 # Requests have been waited for and interrupted before the runner ends; it waits this long, twice, for what is left of them.
@@ -24,7 +25,7 @@ async def listening(application: web.Application, host: str, port: int) -> Async
 
     Raise `OSError` if the address cannot be had. Leave the block only after `drain`, or what is under way is broken off.
     """
-    runner = web.AppRunner(
+    runner = QuotelessRunner(
         application,
         access_log=None,
         handle_signals=False,
