@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.record import Memory
@@ -39,6 +39,8 @@ def create_application(
 ) -> web.Application:
     """Return the application that answers for whatever `serving` holds. To be run by `server.listening`."""
     settings = settings or HttpSettings()
+    # For the whole process, as the library has it: a second series beside each counter and histogram, which nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     memory = Memory(Metrics(registry))
     in_flight = InFlight(settings.most_in_flight)
     memory.metrics.in_flight.set_function(lambda: len(in_flight))
