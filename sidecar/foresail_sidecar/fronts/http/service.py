@@ -14,6 +14,8 @@ from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.telemetry.metrics import CONTENT_TYPE
 
+_CONFIGURATION_REFUSED = "the last change of the configuration was refused; the log says why"
+
 
 async def list_models(request: web.Request) -> web.Response:
     """Answer with every name that `model` may have: the aliases, then the pool's models."""
@@ -67,5 +69,7 @@ def _facts(serving: ServingHolder) -> dict[str, Any]:
         facts["snapshot"] = state.snapshot_hash
         facts["artifact"] = None if state.artifact is None else state.artifact.digest
         facts["artifact_error"] = state.artifact_error
-    facts["configuration_error"] = serving.configuration_error
+    if serving.configuration_error is not None:
+        # Its text can quote the configuration, and anybody may ask for readiness.
+        facts["configuration_error"] = _CONFIGURATION_REFUSED
     return {name: fact for name, fact in facts.items() if fact is not None}
