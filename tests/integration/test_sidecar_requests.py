@@ -37,6 +37,7 @@ async def test_a_body_of_20_megabytes_is_refused_with_or_without_a_declared_leng
         assert answer.status_code == 413
         assert answer.json()["error"]["code"] == "request_too_large"
         assert str(8 * MEBIBYTE) in answer.json()["error"]["message"]
+        assert answer.headers["x-foresail-decision-id"]
     assert raised.value.status_code == 413
     assert upstream.asked == []
 
@@ -118,6 +119,7 @@ async def test_a_body_that_cannot_be_read_is_the_clients_error(body: bytes, para
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert routed.json()["error"] == error
+    assert routed.headers["x-foresail-decision-id"] != answer.headers["x-foresail-decision-id"]
     assert counted == 1
     assert upstream.asked == []
 
@@ -156,6 +158,7 @@ async def test_anonymous_callers_are_refused_unless_the_policy_allows_them() -> 
         routed = await sidecar.http.post("/v1/route", json={"model": "auto", "messages": MESSAGES})
         ready = await sidecar.http.get("/readyz")
     assert (models.status_code, routed.status_code, ready.status_code) == (401, 401, 200)
+    assert routed.headers["x-foresail-decision-id"]
     assert models.json()["error"]["type"] == "authentication_error"
 
 

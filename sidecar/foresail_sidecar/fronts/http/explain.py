@@ -5,6 +5,7 @@ Owns the JSON of a decision. It must not know how one is taken.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
@@ -14,29 +15,43 @@ from foresail_router.decision.price import dollars
 from foresail_router.decision.types import Candidate, Decision
 from foresail_sidecar.flow.record import Exchange
 from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.answers import problem_response
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.deciding import consider
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.in_flight import TooManyRequests
+from foresail_sidecar.telemetry.logs import log_defect
+
+_LOGGER = logging.getLogger(__name__)
 
 # Two standard deviations: what the router does not know about the quality, as an interval that holds in about 95 of 100 cases.
 _INTERVAL_DEVIATIONS = 1.96
 
 
 async def explain_route(request: web.Request) -> web.Response:
-    """Answer with the decision, status 200 also where it is a refusal. Nothing is forwarded, nothing costs."""
+    """Answer with the decision, status 200 also where it is a refusal. Nothing is forwarded, nothing costs.
+
+    An error carries what was known by then, like those of requests that would be forwarded.
+    """
     context = request.app[CONTEXT]
     exchange = Exchange(uuid.uuid4().hex)
     try:
         with context.in_flight.entered() as scope:
             async with scope:
                 considered = await consider(context, request, exchange)
+    except Refused as refused:
+        problem = refused.problem
     except TooManyRequests:
-        raise Refused(errors.overloaded()) from None
+        problem = errors.overloaded()
     except TimeoutError:
-        raise Refused(errors.interrupted()) from None
-    policy = considered.served.policy.state.snapshot.policy
-    return web.json_response(decision_document(considered.decision, exchange.decision_id, policy))
+        problem = errors.interrupted()
+    except Exception as error:
+        log_defect(_LOGGER, "request failed", error, decision_id=exchange.decision_id)
+        problem = errors.failed(exchange.decision_id)
+    else:
+        policy = considered.served.policy.state.snapshot.policy
+        return web.json_response(decision_document(considered.decision, exchange.decision_id, policy))
+    return problem_response(problem, exchange)
 
 
 def decision_document(decision: Decision, decision_id: str, policy: str) -> dict[str, Any]:
