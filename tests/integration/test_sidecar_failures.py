@@ -7,7 +7,7 @@ import json
 
 import openai
 import pytest
-from tests.support.sidecar import model_of, running_sidecar, snapshot_of, upstream_of
+from tests.support.sidecar import model_of, running_sidecar, snapshot_of, state_of, upstream_of
 from tests.support.upstream import (
     DONE,
     Script,
@@ -26,9 +26,12 @@ from tests.support.upstream import (
     usage_piece,
 )
 
+from foresail_api.pool import AuthScheme
+from foresail_api.snapshot import SnapshotAuth
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
 
+KEY = SnapshotAuth(scheme=AuthScheme.BEARER, header_name="Authorization", secret_name="keys", secret_key="key")
 MESSAGES = [{"role": "user", "content": "x"}]
 SHORT = HttpSettings(timeouts=UpstreamTimeouts(connect=1, first_byte=0.2, idle=0.2))
 
@@ -253,3 +256,29 @@ async def test_an_answer_that_is_too_large_to_be_held_is_refused() -> None:
         answer = await sidecar.ask()
     assert answer.status_code == 502
     assert "1000 bytes" in answer.json()["error"]["message"]
+
+
+async def test_a_whole_answer_to_a_client_that_waits_for_a_stream_is_an_error_and_is_settled() -> None:
+    async with (
+        running_upstream(says(200, completion("Hello.", usage(3, 2)))) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        async with openai.AsyncOpenAI(base_url=f"{sidecar.url}/v1", api_key="x", max_retries=0) as client:
+            with pytest.raises(openai.APIStatusError, match="does not stream") as caught:
+                await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
+        settled = await sidecar.metric("foresail_upstream_attempts_total", outcome="Answered")
+    assert caught.value.status_code == 502
+    assert settled == 1
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_an_upstream_that_repeats_the_credential_in_its_error_does_not_show_it_to_the_client(status: int) -> None:
+    said = json.dumps({"error": {"message": "key sk-pool-key has no quota"}}).encode()
+    async with running_upstream(says(status, said)) as upstream:
+        model = model_of("small", upstream_of(upstream.url, auth=KEY))
+        async with running_sidecar(
+            state_of(snapshot_of(model), credentials={("keys", "key"): "sk-pool-key"})
+        ) as sidecar:
+            answer = await sidecar.ask()
+    assert "sk-pool-key" not in answer.text
+    assert "key *** has no quota" in answer.text

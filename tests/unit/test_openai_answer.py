@@ -154,6 +154,7 @@ def test_the_last_of_several_usages_counts() -> None:
         ({"prompt_tokens": 3}, None),
         ({"prompt_tokens": -3, "completion_tokens": 4}, None),
         ({"prompt_tokens": True, "completion_tokens": 4}, None),
+        ({"prompt_tokens": 10**30, "completion_tokens": 4}, None),
         ({"prompt_tokens": "3", "completion_tokens": 4}, None),
         ({}, None),
         (7, None),

@@ -101,7 +101,8 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
         metrics.settled_dollars.labels(policy, attempt.model, settlement.basis.value).inc(settlement.cost / _NANO)
     if settlement.exceeds_bound:
         metrics.bound_exceeded.labels(attempt.model).inc()
-    if settlement.basis == SettlementBasis.REPORTED and request.unpriceable is None:
+    plausible = model is not None and settlement.input_tokens <= model.context_window_tokens
+    if plausible and settlement.basis == SettlementBasis.REPORTED and request.unpriceable is None:
         memory.calibration.observe(attempt.model, request.input_bytes, settlement.input_tokens)
     return settlement
 

@@ -17,13 +17,21 @@ from foresail_sidecar.configuration.state import ServingState
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One upstream, ready to be asked: `headers` hold the pool's credential and override whatever the client sent."""
+    """One upstream, ready to be asked: `headers` hold the pool's credential and override whatever the client sent.
+
+    `credential` is None where none is sent.
+    """
 
     name: str
     url: URL
     model: str
     output_limit_field: OutputLimitField
     headers: Mapping[str, str] = field(repr=False)
+    credential: str | None = field(repr=False)
+
+    def masked(self, text: str | None) -> str | None:
+        """Return what an upstream said without the pool's credential, which some repeat in their errors."""
+        return text.replace(self.credential, "***") if text and self.credential else text
 
 
 def targets_of(state: ServingState, path: str) -> dict[str, tuple[Target, ...]]:
@@ -37,21 +45,17 @@ def targets_of(state: ServingState, path: str) -> dict[str, tuple[Target, ...]]:
 def _targets(model: SnapshotModel, state: ServingState, path: str) -> list[Target]:
     targets = []
     for upstream in model.upstreams:
-        headers = _headers(upstream, state)
-        if headers is not None:
-            url = URL(upstream.url + path, encoded=True)
-            targets.append(Target(upstream.name, url, upstream.model, upstream.output_limit_field, headers))
+        credential = None if upstream.auth is None else state.credential(upstream.auth)
+        if upstream.auth is None or credential is not None:
+            url, headers = URL(upstream.url + path, encoded=True), _headers(upstream, credential)
+            targets.append(Target(upstream.name, url, upstream.model, upstream.output_limit_field, headers, credential))
     return targets
 
 
-def _headers(upstream: SnapshotUpstream, state: ServingState) -> dict[str, str] | None:
+def _headers(upstream: SnapshotUpstream, credential: str | None) -> dict[str, str]:
     # An answer is read on its way through, so it must not be compressed.
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-    if upstream.auth is None:
-        return headers
-    credential = state.credential(upstream.auth)
-    if credential is None:
-        return None
-    bearer = upstream.auth.scheme == AuthScheme.BEARER
-    headers[upstream.auth.header_name] = f"Bearer {credential}" if bearer else credential
+    if upstream.auth is not None and credential is not None:
+        bearer = upstream.auth.scheme == AuthScheme.BEARER
+        headers[upstream.auth.header_name] = f"Bearer {credential}" if bearer else credential
     return headers

@@ -148,6 +148,12 @@ def broken_answer(said: str | None, model: str) -> Problem:
     return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
 
 
+def not_streamed(model: str) -> Problem:
+    """Return the problem of a whole answer to a client that asked for a stream."""
+    message = f"the upstream of model {model!r} does not stream: it gave one whole answer; ask again without `stream`"
+    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
+
+
 def unreachable(model: str, failures: Mapping[str, UpstreamFailure]) -> Problem:
     """Return the problem of a model none of whose upstreams, by their names, could be sent the request."""
     tried = "; ".join(f"{name}: {failure}" for name, failure in failures.items())

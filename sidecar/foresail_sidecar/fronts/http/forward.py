@@ -10,6 +10,7 @@ import asyncio
 import io
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -95,14 +96,14 @@ class Forwarding:
         try:
             answer = await self._context.client.ask(target, headers, body)
             if answer.status != _OK:
-                problem = await _why_refused(answer, chosen.model)
+                problem = await _why_refused(answer, chosen.model, target)
                 attempt.end(AttemptOutcome.REFUSED)
                 raise Refused(problem)
             stream = (parsed.neutral.stream and answer.content_type != _JSON) or answer.content_type == _EVENT_STREAM
             attempt.streamed = stream
             machine = attempt.machine = openai.answer_machine(stream=stream, wants_usage=parsed.wants_usage)
             relay = self._relay_stream if stream else self._relay_whole
-            return await relay(answer, machine, attempt, chosen)
+            return await relay(answer, machine, attempt, chosen, target)
         except UpstreamFailure as failure:
             attempt.end(_ATTEMPT_OUTCOMES[failure.kind])
             raise
@@ -120,14 +121,22 @@ class Forwarding:
                 answer.close()
 
     async def _relay_whole(
-        self, answer: UpstreamAnswer, machine: AnswerMachine, attempt: AnnouncedAttempt, chosen: Candidate
+        self,
+        answer: UpstreamAnswer,
+        machine: AnswerMachine,
+        attempt: AnnouncedAttempt,
+        chosen: Candidate,
+        target: Target,
     ) -> web.StreamResponse:
         machine.feed(await answer.read(self._context.settings.answer_limit_bytes))
         ending = machine.finish()
         if ending.kind != EndingKind.COMPLETE:
             attempt.end(_outcome(ending, machine))
-            raise Refused(errors.broken_answer(ending.error, chosen.model))
+            raise Refused(errors.broken_answer(target.masked(ending.error), chosen.model))
         attempt.end(AttemptOutcome.ANSWERED)
+        if self._exchange.request is not None and self._exchange.request.stream:
+            # A client that waits for events takes a whole answer for an empty stream.
+            raise Refused(errors.not_streamed(chosen.model))
         self._first_byte(chosen)
         self._exchange.outcome = RequestOutcome.ANSWERED
         own = {"Content-Type": _JSON} if not answer.content_type else {}
@@ -136,7 +145,12 @@ class Forwarding:
         return web.Response(body=body, headers=CIMultiDict(merged(own, _passed_back(answer))))
 
     async def _relay_stream(
-        self, answer: UpstreamAnswer, machine: AnswerMachine, attempt: AnnouncedAttempt, chosen: Candidate
+        self,
+        answer: UpstreamAnswer,
+        machine: AnswerMachine,
+        attempt: AnnouncedAttempt,
+        chosen: Candidate,
+        target: Target,
     ) -> web.StreamResponse:
         stream = RelayedStream(self._stream_headers(answer, chosen), self._context.settings.stalled_client_seconds)
         failure: UpstreamFailure | None = None
@@ -159,7 +173,7 @@ class Forwarding:
         if ending.kind != EndingKind.COMPLETE:
             self.error_relayed = ending.kind == EndingKind.ERROR
             attempt.end(_outcome(ending, machine))
-            raise Refused(errors.broken_answer(ending.error, chosen.model))
+            raise Refused(errors.broken_answer(target.masked(ending.error), chosen.model))
         attempt.end(AttemptOutcome.ANSWERED)
         self._exchange.outcome = RequestOutcome.ANSWERED
         return stream
@@ -186,12 +200,13 @@ def _outcome(ending: Ending, machine: AnswerMachine) -> AttemptOutcome:
     return AttemptOutcome.REFUSED if refused else AttemptOutcome.BROKE
 
 
-async def _why_refused(answer: UpstreamAnswer, model: str) -> Problem:
+async def _why_refused(answer: UpstreamAnswer, model: str, target: Target) -> Problem:
     try:
         said = openai.read_error(await answer.read(_ERROR_BODY_BYTES))
     except UpstreamFailure as failure:
         # The status is known, which says more than that its explanation is not.
         said = UpstreamError(str(failure))
+    said = replace(said, message=target.masked(said.message) or "")
     return errors.upstream_status(answer.status, said, model, answer.headers)
 
 

@@ -53,7 +53,7 @@ def _why_not_ready(serving: ServingHolder) -> str | None:
         return "draining"
     state = serving.current
     if state is None:
-        return "no configuration has been loaded yet"
+        return "nothing is served: the policy or its pool is not there, or not yet; the log says why"
     router = state.snapshot.router
     closed = router.strategy == Strategy.LEARNED and router.failure_mode == FailureMode.FAIL_CLOSE
     if closed and state.scorer is None:

@@ -7,7 +7,6 @@ from typing import Any, TypeGuard
 
 from foresail_sidecar.protocols.answers import Usage
 
-
 # No request has more: such a report is a defect of the upstream, and counts as none.
 _MOST_TOKENS = 1_000_000_000
 
