@@ -96,7 +96,9 @@ def _model(fields: dict[str, Any]) -> str:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest(
-            f'`model` must name a model or an alias, such as "auto"; it is {shown(model)}.', "model", "invalid_type"
+            f'`model` must name a model or an alias, such as "auto"; it is {shown(model) if "model" in fields else "missing"}.',
+            "model",
+            "invalid_type",
         )
     return model
 
