@@ -30,49 +30,58 @@ def default_cache_directory() -> Path:
 
 
 class CachedEncoder:
-    """An encoder that keeps on disk what it has encoded: one file per encoder, rewritten as it grows."""
+    """An encoder that keeps on disk what it has encoded: one folder per encoder, to which files are added and in which none is changed.
+
+    Several processes may share the folder; what two of them encode at once is kept twice, and harmless. Vectors are kept as float16.
+    """
 
     def __init__(self, encoder: Encoder, directory: Path) -> None:
         self.key = encoder.key
         self._encoder = encoder
-        self._path = directory / f"{hashlib.sha256(encoder.key.encode()).hexdigest()[:32]}.safetensors"
-        self._vectors = _read(self._path)
+        self._directory = directory / hashlib.sha256(encoder.key.encode()).hexdigest()[:32]
+        self._vectors = _read(self._directory)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Return one row per text, encoding only what the cache lacks."""
+        """Return one row per text, encoding only what the cache lacks; the same rows whether or not they were cached."""
         keys = [text_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._vectors}
         if progress is not None:
             progress(len(texts) - len(missing))
-        todo = list(missing.items())
+        # Sorted by length, so that a batch on an accelerator is not padded to the longest text of all.
+        todo = sorted(missing.items(), key=lambda item: len(item[1]))
         for start in range(0, len(todo), _FLUSH_EVERY):
             part = todo[start : start + _FLUSH_EVERY]
-            encoded = self._encoder.encode([text for _, text in part], progress)
-            self._vectors.update((key, vector) for (key, _), vector in zip(part, encoded, strict=True))
-            _write(self._path, self._vectors)
+            encoded = self._encoder.encode([text for _, text in part], progress).astype(np.float16)
+            new = {key: vector for (key, _), vector in zip(part, encoded, strict=True)}
+            _write(self._directory, new)
+            self._vectors.update(new)
         if not keys:
             return self._encoder.encode([])
-        return np.stack([self._vectors[key] for key in keys])
+        return np.stack([self._vectors[key] for key in keys]).astype(np.float32)
 
 
-def _read(path: Path) -> dict[bytes, NDArray[np.float32]]:
-    try:
-        tensors = load_safetensors(path.read_bytes())
-        keys, vectors = tensors["keys"], tensors["vectors"]
-        return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
-    except (OSError, SafetensorError, KeyError, ValueError):
-        # A cache that is absent or unreadable is an empty one.
-        return {}
+def _read(directory: Path) -> dict[bytes, NDArray[np.float16]]:
+    found: dict[bytes, NDArray[np.float16]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            tensors = load_safetensors(path.read_bytes())
+            keys, vectors = tensors["keys"], tensors["vectors"]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            # A file that is unreadable is one that is not there: its texts are encoded again.
+            continue
+        found.update((key.tobytes(), vector) for key, vector in zip(keys, vectors, strict=True))
+    return found
 
 
-def _write(path: Path, vectors: dict[bytes, NDArray[np.float32]]) -> None:
+def _write(directory: Path, vectors: dict[bytes, NDArray[np.float16]]) -> None:
     keys = np.frombuffer(b"".join(vectors), dtype=np.uint8).reshape(len(vectors), 32)
+    path = directory / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:32]}.safetensors"
     temporary = path.with_suffix(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(save_safetensors({"keys": keys, "vectors": np.stack(list(vectors.values()))}))
         temporary.replace(path)
     except OSError as error:
         raise UserError(
-            f"embeddings cannot be cached in {path.parent}: {error.strerror}; name a folder of yours with --cache-dir"
+            f"embeddings cannot be cached in {directory}: {error.strerror}; name a folder of yours with --cache-dir"
         ) from None

@@ -41,11 +41,22 @@ class OnnxEncoder:
     """
 
     def __init__(
-        self, graph: bytes, tokenizer: bytes, *, key: str, threads: int | None = None, device: Device = "cpu"
+        self,
+        graph: bytes,
+        tokenizer: bytes,
+        *,
+        key: str,
+        threads: int | None = None,
+        device: Device = "cpu",
+        opening_tokens: int | None = None,
     ) -> None:
-        """Start a session; `threads` defaults to the CPUs that this process may use. Raises `ValueError` for an unusable graph."""
-        self.key = key
-        self._tokenizer = PromptTokenizer(tokenizer, max_tokens=MAX_TOKENS)
+        """Start a session; `threads` defaults to the CPUs that this process may use. Raises `ValueError` for an unusable graph.
+
+        With `opening_tokens`, only so many tokens from the start of each text are read, the two special ones not counted.
+        """
+        self.key = key if opening_tokens is None else f"{key}/opening{opening_tokens}"
+        max_tokens = MAX_TOKENS if opening_tokens is None else opening_tokens + 2
+        self._tokenizer = PromptTokenizer(tokenizer, max_tokens=max_tokens, opening=opening_tokens is not None)
         self._batch = 1 if device == "cpu" else 64
         providers = _providers(device)
         try:
@@ -93,6 +104,20 @@ def packaged_encoder(
 
     graph = build_graph(source.weights, source.shape, int8=precision == "int8")
     return OnnxEncoder(graph, source.tokenizer, key=key, threads=threads, device=device)
+
+
+def answer_encoder(
+    *, opening_tokens: int, threads: int | None = None, device: Device = "cpu", source: EncoderSource | None = None
+) -> Encoder:
+    """Return the packaged encoder at int8, reading the first `opening_tokens` tokens of each answer; raise as `packaged_encoder`."""
+    from foresail_router.features.onnx_graph import build_graph
+
+    source = source or load_package()
+    graph = build_graph(source.weights, source.shape, int8=True)
+    key = encoder_key(source.digest, "int8")
+    return OnnxEncoder(
+        graph, source.tokenizer, key=key, threads=threads, device=device, opening_tokens=opening_tokens
+    )
 
 
 def encoder_key(digest: str, precision: Precision) -> str:
