@@ -26,7 +26,7 @@ def outcomes(score: np.ndarray = SCORE, cost: np.ndarray = COST) -> OutcomeMatri
 
 def predictions(quality: np.ndarray = SCORE) -> Predictions:
     same = np.full_like(quality, 50.0)
-    return Predictions(quality, same, same, same - 10.5, same + 10.5)
+    return Predictions(quality, same, same, same - 10.5, same, same + 8, same + 10.5)
 
 
 def report(**changes: object) -> Report:
@@ -112,7 +112,7 @@ def test_errors_and_coverage_are_of_the_estimates() -> None:
     off = predictions()
     assert (
         report(
-            predictions=Predictions(*([off.quality] * 3), off.output_tokens + 1, off.output_tokens + 2)
+            predictions=Predictions(*([off.quality] * 3), off.output_tokens + 1, *([off.output_tokens + 2] * 3))
         ).length_coverage
         == 0.0
     )

@@ -84,7 +84,9 @@ def _write(path: Path, router: Router, prices: dict[str, Price], prompts: Iterat
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = ["quality", "quality_std", "output_tokens", "output_tokens_p05", "output_tokens_p95", "cost_usd"]
+    numbers = ["quality", "quality_std", "output_tokens"]
+    numbers += [f"output_tokens_{quantile}" for quantile in ("p05", "p50", "p90", "p95")]
+    numbers.append("cost_usd")
     schema = pa.schema([("id", pa.string()), ("model", pa.string()), *((name, pa.float64()) for name in numbers)])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
@@ -118,6 +120,8 @@ def _columns(router: Router, prices: dict[str, Price], prompts: list[Prompt]) ->
         "quality_std": predictions.quality_std.ravel(),
         "output_tokens": predictions.output_tokens.ravel(),
         "output_tokens_p05": predictions.output_tokens_p05.ravel(),
+        "output_tokens_p50": predictions.output_tokens_p50.ravel(),
+        "output_tokens_p90": predictions.output_tokens_p90.ravel(),
         "output_tokens_p95": predictions.output_tokens_p95.ravel(),
         "cost_usd": [None if np.isnan(cost) else float(cost) for cost in costs],
     }

@@ -115,9 +115,7 @@ def answer_encoder(
     source = source or load_package()
     graph = build_graph(source.weights, source.shape, int8=True)
     key = encoder_key(source.digest, "int8")
-    return OnnxEncoder(
-        graph, source.tokenizer, key=key, threads=threads, device=device, opening_tokens=opening_tokens
-    )
+    return OnnxEncoder(graph, source.tokenizer, key=key, threads=threads, device=device, opening_tokens=opening_tokens)
 
 
 def encoder_key(digest: str, precision: Precision) -> str:

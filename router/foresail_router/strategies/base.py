@@ -8,45 +8,89 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.data.matrix import OutcomeMatrix
+from foresail_router.features.lexical import LexicalCounts, count_lexical
 
 Array = NDArray[np.float64]
 Progress = Callable[[str], object]
+Settings = Mapping[str, Any]
+
+
+class Features:
+    """What is seen of some prompts: their texts, one embedding of unit length per text (prompts x width), and what is derived of both.
+
+    Lexical features are counted on first use and kept, so that all strategies that want them share the work.
+    """
+
+    def __init__(self, texts: Sequence[str], embeddings: NDArray[np.floating[Any]]) -> None:
+        self.texts = texts
+        self.embeddings = embeddings
+        self._lexical: LexicalCounts | None = None
+
+    @property
+    def lexical(self) -> LexicalCounts:
+        """Hashed counts of words, character n-grams and structure."""
+        if self._lexical is None:
+            self._lexical = count_lexical(self.texts)
+        return self._lexical
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Features:
+        """Return the features of some prompts, by mask or by index."""
+        numbers = np.arange(len(self.texts))[chosen]
+        part = Features([self.texts[number] for number in numbers], self.embeddings[numbers])
+        if self._lexical is not None:
+            part._lexical = self._lexical.rows(numbers)
+        return part
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """What is seen of some prompts: their texts and one embedding of unit length per text (prompts x width)."""
+class AnswerEmbeddings:
+    """The embedding of the opening of each model's answer (prompts x models x width, float16; 0 where there is no answer)."""
 
-    texts: Sequence[str]
-    embeddings: NDArray[np.floating[Any]]
+    vectors: NDArray[np.float16]
+    known: NDArray[np.bool_]
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> AnswerEmbeddings:
+        """Return the answers to some prompts, by mask or by index."""
+        return AnswerEmbeddings(self.vectors[chosen], self.known[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Prompts with their outcomes, in the same order, and the fold of each, so that same texts are never told apart."""
+    """Prompts with their outcomes, in the same order, and the fold of each, so that same texts are never told apart.
+
+    A prompt's source label is `outcomes.prompts[i].task`: seen in training alone. `answers` is None where no answer is recorded.
+    """
 
     features: Features
     outcomes: OutcomeMatrix
     folds: NDArray[np.int64]
+    answers: AnswerEmbeddings | None = None
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingSet:
+        """Return some of the prompts, by mask or by index."""
+        answers = None if self.answers is None else self.answers.rows(chosen)
+        return TrainingSet(self.features.rows(chosen), self.outcomes.rows(chosen), self.folds[chosen], answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """Estimates for prompts (rows) and models (columns).
 
-    `quality` in [0, 1]; `quality_std` is what is not known of it; `output_tokens` is an expectation, with its 5 % and 95 % quantiles.
+    `quality` in [0, 1]; `quality_std` is what is not known of it; `output_tokens` is an expectation, with its quantiles in percent.
     """
 
     quality: Array
     quality_std: Array
     output_tokens: Array
     output_tokens_p05: Array
+    output_tokens_p50: Array
+    output_tokens_p90: Array
     output_tokens_p95: Array
 
 
@@ -61,9 +105,16 @@ class State:
 class Strategy(Protocol):
     """A fitted strategy. Pure: the same features give the same predictions, however they are batched."""
 
+    # What may be tuned: at most three configurations, the first of which is the default. `settings` of `fit` is one of them, or
+    # one with changes for an ablation.
+    configurations: ClassVar[tuple[Settings, ...]]
+
     @classmethod
-    def fit(cls, training: TrainingSet, *, seed: int, progress: Progress) -> Self:
-        """Fit on the training side alone, what is chosen or calibrated included; `progress` is told what is being done."""
+    def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
+        """Fit on the training side alone, what is chosen or calibrated included; `progress` is told what is being done.
+
+        Raises `ValueError` when the prompts cannot be learned from, or for a setting that the strategy does not know.
+        """
         ...
 
     def predict(self, features: Features) -> Predictions:

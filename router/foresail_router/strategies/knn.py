@@ -8,12 +8,12 @@ differences between models are small and want many. Output length likewise, of i
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foresail_router.strategies.base import Array, Features, Predictions, Progress, State, TrainingSet
+from foresail_router.strategies.base import Array, Features, Predictions, Progress, Settings, State, TrainingSet
 from foresail_router.strategies.kernels import Alikeness, Evidence, Floats, Kernel, weigh
 
 # The 5 % steps of the standardised error of log lengths: enough for quantiles and for the mean of a skewed length.
@@ -84,8 +84,10 @@ class KnnStrategy:
             kernel.neighbours for kernel in (settings.difficulty, settings.advantage, settings.length)
         )
 
+    configurations: ClassVar[tuple[Settings, ...]] = ({},)
+
     @classmethod
-    def fit(cls, training: TrainingSet, *, seed: int, progress: Progress) -> Self:
+    def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
         """Choose kernels by cross-fitted squared error, then keep the whole training side; nothing in it is random."""
         from foresail_router.strategies.knn_fit import fit_knn
 
@@ -94,8 +96,8 @@ class KnnStrategy:
     def predict(self, features: Features) -> Predictions:
         """Return estimates for each prompt; each is worked out alone, so they do not depend on what else is asked."""
         rows = [self._predict_one(vector) for vector in np.asarray(features.embeddings, dtype=np.float32)]
-        stacked = np.stack(rows) if rows else np.empty((0, 5, self._table.models))
-        return Predictions(*(stacked[:, index] for index in range(5)))
+        stacked = np.stack(rows) if rows else np.empty((0, 7, self._table.models))
+        return Predictions(*(stacked[:, index] for index in range(7)))
 
     def _predict_one(self, vector: NDArray[np.float32]) -> Array:
         similarity = self._embeddings @ vector
@@ -108,7 +110,7 @@ class KnnStrategy:
         )
         quality, quality_std = quality_estimate(difficulty, advantage, self._priors)
         tokens = length_tokens(*length_estimate(length, self._priors), self._priors)
-        return np.concatenate([quality, quality_std, *tokens])
+        return np.concatenate([quality, quality_std, *(part[None] if part.ndim == 1 else part for part in tokens)])
 
     def state(self) -> State:
         """Return embeddings, outcome table and priors as arrays, the kernels as configuration."""
@@ -161,10 +163,10 @@ def length_estimate(length: Evidence, priors: KnnPriors) -> tuple[Array, Array]:
     return mean, np.sqrt(np.maximum(variance, _LEAST_LENGTH_VARIANCE))
 
 
-def length_tokens(mean: Array, std: Array, priors: KnnPriors) -> tuple[Array, Array, Array]:
-    """Return expected tokens and their 5 % and 95 % quantiles, from the errors that were seen in cross-fitting."""
+def length_tokens(mean: Array, std: Array, priors: KnnPriors) -> tuple[Array, Array, Array, Array, Array]:
+    """Return expected tokens and their 5, 50, 90 and 95 % quantiles, from the errors that were seen in cross-fitting."""
     levels = np.maximum(np.expm1(mean + priors.length_errors[:, None, :] * std), 0.0)
-    return levels.mean(axis=0) * priors.length_ratio, levels[0], levels[-1]
+    return levels.mean(axis=0) * priors.length_ratio, levels[0], levels[9], levels[17], levels[18]
 
 
 def _unknown(evidence: Evidence, noise: Array, spread: Array) -> Array:

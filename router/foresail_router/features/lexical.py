@@ -1,0 +1,116 @@
+"""What a text looks like: hashed counts of words, word pairs and character n-grams, and a few figures of its structure.
+
+Counting is arithmetic on bytes, the same on every machine and fast enough for one prompt at a time. It must not know what is learned.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foresail_router.features.text import readable
+
+BUCKETS = 2**15
+STRUCTURE = 12
+_WORD = re.compile(r"[a-z]+|[0-9]+|[^\sa-z0-9]")
+_SPACES = re.compile(r"\s+")
+_GRAM_SIZES = (3, 4, 5)
+_WORD_BUCKETS = BUCKETS // 2
+_PRIME = np.uint32(0x01000193)
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalCounts:
+    """Sparse counts in rows (CSR: `values` and `columns` between the row's two `offsets`), and structure (prompts x STRUCTURE).
+
+    A count c is kept as 1 + log c, each row scaled to unit length.
+    """
+
+    values: NDArray[np.float32]
+    columns: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    structure: NDArray[np.float32]
+
+    def rows(self, chosen: NDArray[np.int64]) -> LexicalCounts:
+        """Return some rows, by index."""
+        spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in chosen]
+        index = np.concatenate(spans) if spans else np.empty(0, dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64)
+        return LexicalCounts(self.values[index], self.columns[index], offsets, self.structure[chosen])
+
+    def csr(self) -> Any:
+        """Return the counts as a `scipy.sparse.csr_matrix`, for training."""
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((self.values, self.columns, self.offsets), shape=(len(self.offsets) - 1, BUCKETS))
+
+
+def count_lexical(texts: Sequence[str]) -> LexicalCounts:
+    """Return the counts of each text."""
+    values, columns, sizes, structure = [], [], [0], []
+    for text in texts:
+        read = readable(text)
+        hashed = _hashes(read)
+        buckets, counts = np.unique(hashed, return_counts=True)
+        weights = 1.0 + np.log(counts)
+        values.append((weights / max(float(np.sqrt(weights @ weights)), 1e-12)).astype(np.float32))
+        columns.append(buckets.astype(np.int32))
+        sizes.append(len(buckets))
+        structure.append(_structure(read, len(text)))
+    return LexicalCounts(
+        np.concatenate(values) if values else np.empty(0, dtype=np.float32),
+        np.concatenate(columns) if columns else np.empty(0, dtype=np.int32),
+        np.cumsum(sizes, dtype=np.int64),
+        np.array(structure, dtype=np.float32).reshape(len(texts), STRUCTURE),
+    )
+
+
+def _hashes(text: str) -> NDArray[np.uint32]:
+    """Return a bucket per word, word pair and character n-gram of the text in lower case; the first half is the words'."""
+    lowered = text.lower()
+    words = np.array([zlib.crc32(word.encode()) for word in _WORD.findall(lowered)], dtype=np.uint32)
+    pairs = (words[:-1] * _PRIME) ^ words[1:]
+    characters = np.frombuffer(f" {_SPACES.sub(' ', lowered)} ".encode(), dtype=np.uint8).astype(np.uint32)
+    grams = []
+    for size in _GRAM_SIZES:
+        if len(characters) < size:
+            continue
+        rolled = np.full(len(characters) - size + 1, size, dtype=np.uint32)
+        for offset in range(size):
+            rolled = (rolled * _PRIME) ^ characters[offset : len(characters) - size + 1 + offset]
+        grams.append(rolled)
+    return np.concatenate(
+        [_spread(np.concatenate([words, pairs])) % _WORD_BUCKETS]
+        + [_WORD_BUCKETS + _spread(gram) % (BUCKETS - _WORD_BUCKETS) for gram in grams]
+    )
+
+
+def _spread(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    mixed = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    return np.asarray(mixed ^ (mixed >> np.uint32(13)))
+
+
+def _structure(text: str, characters: int) -> list[float]:
+    size = max(len(text), 1)
+    digits = sum(text.count(digit) for digit in "0123456789")
+    lines = text.count("\n")
+    return [
+        np.log1p(characters) / 8,
+        np.log1p(lines) / 4,
+        digits / size,
+        sum(text.count(sign) for sign in "+-*/=<>^") / size * 4,
+        sum(text.count(sign) for sign in "{}[]();") / size * 4,
+        text.count("?") / size * 50,
+        float("```" in text or "def " in text or "return " in text),
+        sum(text.count(sign) for sign in "\\$") / size * 10,
+        float("\nA" in text or "(A)" in text or "A." in text),
+        text.count(",") / size * 20,
+        0.0 if text.isascii() else 1.0,
+        lines / size * 20,
+    ]
