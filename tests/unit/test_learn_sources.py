@@ -75,6 +75,12 @@ def test_a_long_form_source_becomes_a_matrix_without_queries_that_lack_text(tmp_
     np.testing.assert_array_equal(matrix.output_tokens, [[10, np.nan], [30, 40]])
 
 
+def test_a_row_of_a_source_that_nobody_graded_holds_no_outcome(tmp_path: Path) -> None:
+    matrix = load_data(write_long(tmp_path, score=[1.0, None, 0.5, 1.0, 1.0]), "s")
+    np.testing.assert_array_equal(matrix.score, [[1.0, np.nan], [0.5, 1.0]])
+    assert np.isnan(matrix.cost_usd[0, 1])
+
+
 def test_the_priced_pool_leaves_out_models_without_costs(tmp_path: Path) -> None:
     matrix = load_data(write_long(tmp_path), "s", "priced")
     assert matrix.models == ("a",)

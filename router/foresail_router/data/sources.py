@@ -24,7 +24,8 @@ _COST_COLUMNS = ("cost_usd", "cost_est_usd")
 _LONG_COLUMNS = {
     "query_id": Column(name, required=True),
     "model": OUTCOME_COLUMNS["model"],
-    "score": OUTCOME_COLUMNS["score"],
+    # Sources keep rows of answers that nobody graded: they hold no outcome.
+    "score": Column(OUTCOME_COLUMNS["score"].parse),
     # A query without its text cannot be routed by anything, so its rows are passed over.
     "prompt": Column(text),
     "task": PROMPT_COLUMNS["task"],
@@ -99,7 +100,7 @@ def _long_outcomes(path: Path, pool: Pool, prompts: dict[str, Prompt]) -> Iterat
             pool.benchmarks and cells["benchmark"] not in pool.benchmarks
         ):
             continue
-        if cells["prompt"] is None or not cells["prompt"].strip():
+        if cells["score"] is None or cells["prompt"] is None or not cells["prompt"].strip():
             continue
         key = (cells["query_id"], cells["model"])
         if key in seen:
