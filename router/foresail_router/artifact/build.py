@@ -17,12 +17,14 @@ from foresail_router.artifact.facts import model_facts, reference_of, six_digits
 from foresail_router.artifact.manifest import Manifest, ModelFacts, Training
 from foresail_router.artifact.router import ROUTER_FILE, contain_encoder, describe_package, strategy_file
 from foresail_router.artifact.store import file_facts
+from foresail_router.data.answers import Answers
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.splits import fold_of
 from foresail_router.evaluation.report import Report, evaluate, router_line
 from foresail_router.features.encoder import Encoder
 from foresail_router.features.weights import EncoderSource, Precision
-from foresail_router.strategies.base import Features, Strategy, TrainingSet, find_strategy
+from foresail_router.strategies.base import AnswerEmbeddings, Features, Strategy, TrainingSet, find_strategy
+from foresail_router.strategies.lookahead.answers import embed_answers
 
 FEWEST_PROMPTS = 20
 CARD_FILE = "README.md"
@@ -47,6 +49,18 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerData:
+    """Recorded answers, with the rows and columns of the data, and the encoder that embeds them."""
+
+    answers: Answers
+    encoder: Encoder
+
+    def embed(self, rows: NDArray[np.bool_], columns: list[int]) -> AnswerEmbeddings | None:
+        """Embed the answers of some models to some prompts, or return None where none is recorded."""
+        return embed_answers(self.answers.rows(rows).columns(columns), self.encoder)
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """A finished artifact in memory; `report` is None when no held-out prompt has an outcome of every model."""
 
@@ -62,10 +76,12 @@ def train(
     encoder: Encoder,
     source: EncoderSource,
     say: Callable[[str], object],
+    answers: AnswerData | None = None,
 ) -> Trained:
     """Train an artifact on the training sides of `data`; raises `UserError` when there is too little of it.
 
-    `encoder` runs at the recipe's training precision on the weights of `source`; `say` is told what is being done.
+    `encoder` runs at the recipe's training precision on the weights of `source`; `say` is told what is being done. `answers`, for a
+    strategy that learns from them, are read on the training sides alone.
     """
     known = data.columns(_models_with_outcomes(data))
     side, held_out = known.rows(known.side(*TRAINING_SIDES)), known.rows(known.side(HELD_OUT_SIDE) & known.complete)
@@ -75,7 +91,10 @@ def train(
         )
     vectors = encoder.encode([*side.texts, *held_out.texts])
     training, rest = np.split(vectors, [len(side.prompts)])
-    strategy = _fit(recipe, side, training, say)
+    embedded = None
+    if answers is not None:
+        embedded = answers.embed(data.side(*TRAINING_SIDES), [data.models.index(model) for model in side.models])
+    strategy = _fit(recipe, side, training, embedded, say)
     say("measuring on held-out prompts")
     facts = model_facts(side)
     report = None
@@ -95,12 +114,16 @@ def _models_with_outcomes(data: OutcomeMatrix) -> list[str]:
 
 
 def _fit(
-    recipe: Recipe, side: OutcomeMatrix, embeddings: NDArray[np.float32], say: Callable[[str], object]
+    recipe: Recipe,
+    side: OutcomeMatrix,
+    embeddings: NDArray[np.float32],
+    answers: AnswerEmbeddings | None,
+    say: Callable[[str], object],
 ) -> Strategy:
     folds = np.array([fold_of(text) for text in side.texts], dtype=np.int64)
     try:
         return find_strategy(recipe.strategy).fit(
-            TrainingSet(Features(side.texts, embeddings), side, folds), seed=recipe.seed, progress=say
+            TrainingSet(Features(side.texts, embeddings), side, folds, answers), seed=recipe.seed, progress=say
         )
     except ValueError as error:
         raise UserError(f"the data cannot be learned from: {error}; add different prompts") from error

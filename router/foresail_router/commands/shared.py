@@ -64,23 +64,24 @@ def load(arguments: argparse.Namespace) -> OutcomeMatrix:
     return data
 
 
-def cached(encoder: Encoder, arguments: argparse.Namespace) -> Encoder:
+def cached(encoder: Encoder, arguments: argparse.Namespace, what: str = "encoding prompts") -> Encoder:
     """Return the encoder behind the cache of embeddings that the arguments name, showing its progress."""
     from foresail_router.features.cache import CachedEncoder, default_cache_directory
 
-    return _ShownEncoder(CachedEncoder(encoder, arguments.cache_dir or default_cache_directory()))
+    return _ShownEncoder(CachedEncoder(encoder, arguments.cache_dir or default_cache_directory()), what)
 
 
 class _ShownEncoder:
     """An encoder that shows how far it is."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, what: str) -> None:
         self.key = encoder.key
         self._encoder = encoder
+        self._what = what
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Return one row per text."""
-        with ticking(len(texts), "encoding prompts") as tick:
+        with ticking(len(texts), self._what) as tick:
             return self._encoder.encode(texts, progress or tick)
 
 
@@ -95,7 +96,7 @@ def ticking(total: int | None, what: str) -> Iterator[Callable[[int], object]]:
     from tqdm import tqdm
 
     with tqdm(
-        total=total, desc=what, unit=" prompts", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False
+        total=total, desc=what, unit=" texts", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False
     ) as bar:
         yield bar.update
     say(f"{what}: done")

@@ -9,8 +9,10 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foresail_api.console import Command
+from foresail_api.errors import UserError
 from foresail_router.commands.shared import (
     add_data_arguments,
     add_encoder_arguments,
@@ -20,13 +22,19 @@ from foresail_router.commands.shared import (
     say,
 )
 
+if TYPE_CHECKING:
+    from foresail_router.artifact.build import AnswerData
+    from foresail_router.data.matrix import OutcomeMatrix
+    from foresail_router.features.weights import EncoderSource
+    from foresail_router.strategies.base import Strategy
+
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument(
         "-o", "--output", metavar="ARTIFACT", type=Path, required=True, help="directory to write the artifact to"
     )
-    parser.add_argument("--strategy", choices=["knn"], default="knn", help="how to learn (default: %(default)s)")
+    parser.add_argument("--strategy", metavar="NAME", default="knn", help="how to learn (default: %(default)s)")
     parser.add_argument(
         "--reproducible",
         action="store_true",
@@ -54,16 +62,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from foresail_router.evaluation.render import render_table
     from foresail_router.features.encoder import packaged_encoder
     from foresail_router.features.weights import load_package
+    from foresail_router.strategies.base import uses_answers
 
     started = time.monotonic()
     check_artifact_argument(arguments.output)
+    strategy = _check_strategy(arguments.strategy)
     data = load(arguments)
     recipe = Recipe(
         arguments.strategy, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed
     )
     source = load_package()
     encoder = cached(packaged_encoder(recipe.training_precision, threads=arguments.threads, source=source), arguments)
-    trained = train(data, recipe, encoder=encoder, source=source, say=say)
+    answers = _answers(arguments, data, source) if uses_answers(strategy) else None
+    trained = train(data, recipe, encoder=encoder, source=source, say=say, answers=answers)
     digest = write_artifact(arguments.output, trained.manifest, trained.files)
     if arguments.json:
         print(
@@ -79,6 +90,29 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}\n{digest}")
     say(f"done in {time.monotonic() - started:.1f} s")
     return 0
+
+
+def _check_strategy(name: str) -> type[Strategy]:
+    from foresail_router.strategies.base import find_strategy, strategy_names
+
+    if name not in strategy_names():
+        raise UserError(f"--strategy {name}: unknown; choose one of: {', '.join(strategy_names())}")
+    return find_strategy(name)
+
+
+def _answers(arguments: argparse.Namespace, data: OutcomeMatrix, source: EncoderSource) -> AnswerData | None:
+    from foresail_router.artifact.build import AnswerData
+    from foresail_router.data.answers import load_answers
+    from foresail_router.features.encoder import answer_encoder
+    from foresail_router.strategies.lookahead.answers import OPENING_TOKENS
+
+    recorded = load_answers(arguments.data, arguments.source, data)
+    if not recorded.known.any():
+        say("no answer is recorded: what answers would teach is left out")
+        return None
+    say(f"{recorded.known.mean():.0%} of the outcomes have their answer recorded")
+    encoder = answer_encoder(opening_tokens=OPENING_TOKENS, threads=arguments.threads, source=source)
+    return AnswerData(recorded, cached(encoder, arguments, "encoding answers"))
 
 
 command = Command(help="learn a router from prompts and graded outcomes", configure=_configure, run=_run)

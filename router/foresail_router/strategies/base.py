@@ -108,6 +108,8 @@ class Strategy(Protocol):
     # What may be tuned: at most three configurations, the first of which is the default. `settings` of `fit` is one of them, or
     # one with changes for an ablation.
     configurations: ClassVar[tuple[Settings, ...]]
+    # Whether `fit` learns from `TrainingSet.answers` where they are recorded; a strategy that does not say so is given none.
+    uses_answers: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
@@ -145,3 +147,8 @@ def find_strategy(name: str) -> type[Strategy]:
     module, _, attribute = _STRATEGIES[name].partition(":")
     strategy: type[Strategy] = getattr(importlib.import_module(module), attribute)
     return strategy
+
+
+def uses_answers(strategy: type[Strategy]) -> bool:
+    """Return whether a strategy learns from answers, so that they are worth embedding."""
+    return bool(getattr(strategy, "uses_answers", False))

@@ -13,7 +13,6 @@ from foresail_router.strategies.base import AnswerEmbeddings
 
 # How much of an answer is embedded, in tokens: what its author sets out to do shows early.
 OPENING_TOKENS = 64
-_BLOCK = 8192
 
 
 def embed_answers(answers: Answers, encoder: Encoder, progress: Progress | None = None) -> AnswerEmbeddings | None:
@@ -24,8 +23,7 @@ def embed_answers(answers: Answers, encoder: Encoder, progress: Progress | None 
     known = answers.known
     if not known.any():
         return None
-    blocks = (answers.texts[start : start + _BLOCK] for start in range(0, len(answers.texts), _BLOCK))
-    embedded = np.concatenate([encoder.encode(block, progress).astype(np.float16) for block in blocks])
+    embedded = encoder.encode(answers.texts, progress).astype(np.float16)
     vectors = np.zeros((*known.shape, embedded.shape[1]), dtype=np.float16)
     vectors[known] = embedded[answers.index[known]]
     return AnswerEmbeddings(vectors, known)
