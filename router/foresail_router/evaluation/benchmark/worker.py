@@ -1,0 +1,140 @@
+"""One process of a benchmark: fits a cell, predicts the fold that was left out, measures what that took, and writes the cell.
+
+It must not know the grid or what the figures will be.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from foresail_router.evaluation.benchmark.cells import CellFacts, write_cell
+from foresail_router.evaluation.benchmark.grid import Cell
+from foresail_router.evaluation.benchmark.prepared import PreparedPool, read_pool
+from foresail_router.strategies.base import Features, Predictions, Strategy, find_strategy
+
+_TIMED_PROMPTS = 200
+_WARM_PROMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A cell, the file of its pool, and where the cell goes."""
+
+    cell: Cell
+    pool: Path
+    target: Path
+    with_answers: bool
+    timed: bool
+
+
+@dataclass(slots=True)
+class _Loaded:
+    path: Path
+    with_answers: bool
+    pool: PreparedPool
+    features: Features
+
+
+# What this process has read last: jobs come pool by pool.
+_loaded: _Loaded | None = None
+
+
+def start_worker() -> None:
+    """Prepare a worker process: it ends when its parent does, however that ended."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def run_job(job: Job) -> CellFacts:
+    """Work out a cell and write it; a strategy that cannot learn from the pool leaves its reason in the cell.
+
+    A defect of the strategy is returned and not written.
+    """
+    loaded = _load(job)
+    strategy = find_strategy(job.cell.strategy)
+    training = loaded.pool.training_set(loaded.features, with_answers=job.with_answers)
+    test = loaded.pool.folds == job.cell.fold
+    side, held_out = training.rows(~test), loaded.features.rows(test)
+    predictions = None
+    started = time.perf_counter()
+    try:
+        fitted = strategy.fit(side, seed=job.cell.seed, progress=_silent, settings=job.cell.settings)
+        fit_seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        predictions = _checked(fitted.predict(held_out))
+        facts = CellFacts(fit_seconds, time.perf_counter() - started, state_bytes=_size(fitted))
+        if job.timed:
+            facts = _with_latency(facts, fitted, held_out)
+    except ValueError as error:
+        facts, predictions = CellFacts(error=str(error) or type(error).__name__), None
+    except Exception as error:
+        # Not kept: once the defect is mended, the next run works the cell out. Its message could quote a prompt.
+        return CellFacts(error=f"{type(error).__name__} at {_place(error)}", defect=True)
+    facts = replace(facts, peak_memory_mib=_peak_mib())
+    write_cell(job.target, facts, predictions)
+    return facts
+
+
+def _load(job: Job) -> _Loaded:
+    global _loaded
+    if _loaded is None or _loaded.path != job.pool or (job.with_answers and not _loaded.with_answers):
+        _loaded = None
+        pool = read_pool(job.pool, job.cell.pool, with_answers=job.with_answers)
+        features = pool.features()
+        # Counted here once, not in every fold's part of the features.
+        features.lexical  # noqa: B018
+        _loaded = _Loaded(job.pool, job.with_answers, pool, features)
+    return _loaded
+
+
+def _checked(predictions: Predictions) -> Predictions:
+    for name in ("quality", "quality_std", "output_tokens", "output_tokens_p90"):
+        if not np.isfinite(getattr(predictions, name)).all():
+            raise ValueError(f"its {name} is not finite")
+    return predictions
+
+
+def _with_latency(facts: CellFacts, strategy: Strategy, features: Features) -> CellFacts:
+    times = []
+    for number in range(min(_TIMED_PROMPTS, len(features.texts))):
+        alone = Features([features.texts[number]], features.embeddings[number : number + 1])
+        started = time.perf_counter()
+        strategy.predict(alone)
+        times.append(time.perf_counter() - started)
+    p50, p99 = np.quantile(times[_WARM_PROMPTS:] or times, [0.5, 0.99]) * 1000
+    return replace(facts, latency_p50_ms=float(p50), latency_p99_ms=float(p99))
+
+
+def _size(strategy: Strategy) -> int:
+    return sum(array.nbytes for array in strategy.state().arrays.values())
+
+
+def _peak_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux kibibytes.
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _place(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
