@@ -167,7 +167,7 @@ def test_fitting_twice_gives_the_same_state(fitted: KnnStrategy) -> None:
 def test_a_strategy_survives_its_state(
     fitted: KnnStrategy, queries: tuple[NDArray[np.float32], NDArray[np.int64]]
 ) -> None:
-    assert strategy_names() == ("knn",)
+    assert "knn" in strategy_names()
     rebuilt = find_strategy("knn").from_state(fitted.state(), models=3, width=WIDTH)
     np.testing.assert_allclose(
         rebuilt.predict(Features([], queries[0])).quality, ask(fitted, queries[0]).quality, atol=1e-6

@@ -61,21 +61,38 @@ class AnswerEmbeddings:
 
 
 @dataclass(frozen=True, slots=True)
+class DescriptionEmbeddings:
+    """The embedding of what a model wrote of each prompt's task (prompts x width, unit length; 0 where it wrote nothing)."""
+
+    vectors: NDArray[np.float16]
+    known: NDArray[np.bool_]
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> DescriptionEmbeddings:
+        """Return the descriptions of some prompts, by mask or by index."""
+        return DescriptionEmbeddings(self.vectors[chosen], self.known[chosen])
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSet:
     """Prompts with their outcomes, in the same order, and the fold of each, so that same texts are never told apart.
 
-    A prompt's source label is `outcomes.prompts[i].task`: seen in training alone. `answers` is None where no answer is recorded.
+    A prompt's source label is `outcomes.prompts[i].task`: seen in training alone. `answers` is None where no answer is recorded,
+    `descriptions` where no task was described.
     """
 
     features: Features
     outcomes: OutcomeMatrix
     folds: NDArray[np.int64]
     answers: AnswerEmbeddings | None = None
+    descriptions: DescriptionEmbeddings | None = None
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingSet:
         """Return some of the prompts, by mask or by index."""
         answers = None if self.answers is None else self.answers.rows(chosen)
-        return TrainingSet(self.features.rows(chosen), self.outcomes.rows(chosen), self.folds[chosen], answers)
+        descriptions = None if self.descriptions is None else self.descriptions.rows(chosen)
+        return TrainingSet(
+            self.features.rows(chosen), self.outcomes.rows(chosen), self.folds[chosen], answers, descriptions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +151,27 @@ class Strategy(Protocol):
 
 
 # Named, not imported: a sidecar that serves one strategy must not load what another one needs.
-_STRATEGIES = {"knn": "foresail_router.strategies.knn:KnnStrategy"}
+_STRATEGIES = {
+    "knn": "foresail_router.strategies.knn:KnnStrategy",
+    "random": "foresail_router.strategies.baselines.constant:RandomBaseline",
+    "cheapest": "foresail_router.strategies.baselines.constant:CheapestBaseline",
+    "best-single": "foresail_router.strategies.baselines.constant:BestSingleBaseline",
+    "kmeans": "foresail_router.strategies.baselines.clusters:KMeansBaseline",
+    "uniroute": "foresail_router.strategies.baselines.clusters:UniRouteBaseline",
+    "ridge": "foresail_router.strategies.baselines.linear:RidgeBaseline",
+    "logistic": "foresail_router.strategies.baselines.linear:LogisticBaseline",
+    "mlp": "foresail_router.strategies.baselines.absolute:MlpBaseline",
+    "matrix-factorisation": "foresail_router.strategies.baselines.absolute:MatrixFactorisationBaseline",
+    "mirt": "foresail_router.strategies.baselines.absolute:MirtBaseline",
+    "ipr": "foresail_router.strategies.baselines.absolute:IprBaseline",
+    "routerdc": "foresail_router.strategies.baselines.relative:RouterDcBaseline",
+    "zooter": "foresail_router.strategies.baselines.relative:ZooterBaseline",
+    "multilabel": "foresail_router.strategies.baselines.relative:MultiLabelBaseline",
+    "smoothie": "foresail_router.strategies.baselines.neighbours:SmoothieBaseline",
+    "carrot-knn": "foresail_router.strategies.baselines.neighbours:CarrotKnnBaseline",
+    "carrot-linear": "foresail_router.strategies.baselines.linear:CarrotLinearBaseline",
+    "task-aware": "foresail_router.strategies.task_aware.strategy:TaskAwareStrategy",
+}
 
 
 def strategy_names() -> tuple[str, ...]:

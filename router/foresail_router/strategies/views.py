@@ -41,6 +41,11 @@ class View:
         """How many dimensions the counts are reduced to."""
         return int(self._projection.shape[1])
 
+    @property
+    def width_beside_embedding(self) -> int:
+        """How many columns `apply` puts beside the embedding's."""
+        return self.lsa_width + STRUCTURE
+
     def lsa(self, features: Features) -> Dense:
         """Return the counts' projection (prompts x lsa width), rows of unit length, or 0 where no count is in the projection."""
         return self._reduced(features)[0]
