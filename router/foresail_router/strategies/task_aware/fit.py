@@ -1,0 +1,229 @@
+"""Fits task-aware routing: targets, tasks, classifier, scores, experts, alphas and lengths, each from cross-fitted figures.
+
+It must not know files or encoders; torch is loaded by the training of experts alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foresail_router.features.lexical import STRUCTURE
+from foresail_router.strategies.base import Array, Progress, TrainingSet
+from foresail_router.strategies.lengths import MarginalLengths
+from foresail_router.strategies.task_aware.classifier import TaskClassifier
+from foresail_router.strategies.task_aware.discovery import (
+    CLASSIFIER_PENALTY,
+    Discovery,
+    cross_fitted_table,
+    discover,
+    one_hot,
+    routed_score,
+    task_centres,
+)
+from foresail_router.strategies.task_aware.experts import Experts, Floats
+from foresail_router.strategies.task_aware.mixing import fit_alphas, fit_scale
+from foresail_router.strategies.task_aware.ridge import FoldedRidge
+from foresail_router.strategies.task_aware.settings import TaskAwareSettings
+from foresail_router.strategies.task_aware.strategy import Doubt, Mixture, Parts
+from foresail_router.strategies.task_aware.tables import candidate_sets, shrunken_table
+from foresail_router.strategies.task_aware.targets import Targets, split_score
+from foresail_router.strategies.task_aware.tasks import describe_tasks
+from foresail_router.strategies.task_aware.token_lengths import TokenLengths, constant_lengths, fit_errors
+from foresail_router.strategies.views import fit_view
+
+_QUALITY_PENALTIES = (10.0, 30.0, 100.0, 300.0)
+_LENGTH_PENALTY = 10.0
+_LEAST_MEMBERSHIPS = (0.0, 0.2, 0.35, 0.5)
+# One of a hundred training prompts is as far from every task as a prompt of none.
+_FAR_SHARE = 0.01
+_FEWEST_LENGTHS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimates:
+    """Cross-fitted deviations (prompts x 1 + models): the experts' and the tasks' own."""
+
+    own: Array
+    of_task: Array
+
+
+def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, progress: Progress) -> Parts:
+    """Return a fitted strategy's parts; raises `ValueError` when the prompts cannot be learned from, or descriptions are missing."""
+    view = fit_view(training)
+    raw = view.apply(training.features)
+    centre = raw.mean(axis=0)
+    size = float(1.0 / np.sqrt(max(float(np.square(raw - centre).sum(axis=1).mean()), 1e-12)))
+    features = ((raw - centre) * np.float32(size)).astype(np.float32)
+    ridge = FoldedRidge(features, training.folds)
+    score = training.outcomes.score
+    targets = split_score(score, lambda ease: ridge.cross_fit(ease, _QUALITY_PENALTIES[1]))
+    if settings.stages == "experts":
+        found = Discovery(
+            np.full(len(score), -1), np.zeros((len(score), 0)), 1.0, 1.0, routed_score(score, targets.mean + 0 * score)
+        )
+    else:
+        found = discover(
+            training, _vectors(training, raw, settings), targets, ridge, settings, seed=seed, progress=progress
+        )
+    candidates = candidate_sets(found.members, score, settings.coverage)
+    progress("training experts")
+    penalty = ridge.best_penalty(targets.advantage, _QUALITY_PENALTIES)
+    experts, own = _fit_experts(training, features, targets, found, candidates, ridge, penalty, settings, seed)
+    of_task = cross_fitted_table(found.members, targets.joint, training.folds)
+    progress("calibrating")
+    least, alpha, alphas = _fit_mixture(targets, found, _Estimates(own, of_task), settings)
+    mixed = _mix(own, of_task, found.members, alphas, least)
+    table = shrunken_table(found.members, targets.joint)
+    scale = [fit_scale(targets.ease, mixed[:, :1]), fit_scale(targets.advantage, mixed[:, 1:])]
+    classifier = _fit_classifier(features, found, ridge, least)
+    known = np.isfinite(score)
+    quality = targets.mean + scale[0] * mixed[:, :1] + scale[1] * mixed[:, 1:]
+    noise = np.square(np.where(known, score - quality, 0.0)).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    prompts = training.outcomes.prompts
+    nearness = _nearness(features, classifier.centres, found.task)
+    return Parts(
+        view,
+        centre,
+        size,
+        classifier,
+        experts,
+        Mixture(*(_floats(part) for part in (table.mean, table.std, alphas, targets.mean, np.array(scale)))),
+        _fit_doubt(features, noise, known, penalty),
+        _fit_lengths(training, ridge, features.shape[1]),
+        describe_tasks(
+            training.outcomes.texts,
+            [prompt.id for prompt in prompts],
+            [prompt.task for prompt in prompts],
+            found.task,
+            nearness,
+            candidates,
+            alphas,
+        ),
+        {
+            "alpha": alpha,
+            "resolution": found.resolution,
+            "task_utility": found.utility,
+            "utility": routed_score(score, quality),
+        },
+    )
+
+
+def _vectors(training: TrainingSet, raw: Floats, settings: TaskAwareSettings) -> Floats:
+    """Return what the graph sees of each prompt, of unit length: embedding and latent semantics, or its description's embedding."""
+    width = training.features.embeddings.shape[1]
+    seen = raw[:, : raw.shape[1] - STRUCTURE].copy()
+    if settings.texts == "descriptions":
+        descriptions = training.descriptions
+        if descriptions is None:
+            raise ValueError("there are no task descriptions; write them with `foresail describe` and pass them on")
+        seen = np.where(
+            descriptions.known[:, None],
+            np.asarray(descriptions.vectors, dtype=np.float32),
+            np.asarray(training.features.embeddings, dtype=np.float32),
+        )
+        if seen.shape[1] != width:
+            raise ValueError("descriptions and prompts are not embedded alike")
+    length = np.linalg.norm(seen, axis=1, keepdims=True)
+    return np.asarray(seen / np.where(length > 0, length, 1.0), dtype=np.float32)
+
+
+def _fit_experts(
+    training: TrainingSet,
+    features: Floats,
+    targets: Targets,
+    found: Discovery,
+    candidates: NDArray[np.bool_],
+    ridge: FoldedRidge,
+    penalty: float,
+    settings: TaskAwareSettings,
+    seed: int,
+) -> tuple[Experts, Array]:
+    """Return the experts of all prompts, and what experts of the other folds foresee of each prompt."""
+    from foresail_router.strategies.task_aware.experts_fit import ExpertData, train_experts
+
+    # Ease is every model's, so every task's head may change it.
+    heads = np.concatenate([np.ones((len(candidates), 1), dtype=np.bool_), candidates], axis=1)
+    joint = targets.joint
+    own = np.zeros(joint.shape)
+    for fold in ridge.numbers:
+        rest = training.folds != fold
+        data = ExpertData(features[rest], joint[rest], found.members[rest])
+        start = ridge.fit(joint, penalty, without=int(fold))
+        experts = train_experts(data, start, heads, rank=settings.rank, seed=seed)
+        for row in np.flatnonzero(~rest):
+            own[row] = experts.foresee(features[row], found.members[row])
+    data = ExpertData(features, joint, found.members)
+    return train_experts(data, ridge.fit(joint, penalty), heads, rank=settings.rank, seed=seed), own
+
+
+def _fit_mixture(
+    targets: Targets, found: Discovery, estimates: _Estimates, settings: TaskAwareSettings
+) -> tuple[float, float, Array]:
+    """Return the least membership of a task that is believed, alpha over all, and alphas per task."""
+    if not found.tasks:
+        return 0.0, 1.0, np.zeros(0)
+    if settings.stages == "tasks":
+        return 0.0, 0.0, np.zeros(found.tasks)
+    best: tuple[float, float, float, Array] | None = None
+    for least in _LEAST_MEMBERSHIPS:
+        fits = found.members.max(axis=1) >= least
+        alpha, alphas = fit_alphas(
+            targets.advantage[fits], estimates.own[fits, 1:], estimates.of_task[fits, 1:], found.members[fits]
+        )
+        mixed = _mix(estimates.own, estimates.of_task, found.members, alphas, least)
+        error = round(float(np.nansum(np.square(targets.advantage - mixed[:, 1:]))), 6)
+        if best is None or error < best[0]:
+            best = (error, least, alpha, alphas)
+    if best is None:
+        raise AssertionError("at least one bound is tried")
+    return best[1:]
+
+
+def _mix(own: Array, of_task: Array, members: Array, alphas: Array, least: float) -> Array:
+    if not members.shape[1]:
+        return own
+    alpha = np.where(members.max(axis=1) >= least, members @ alphas, 1.0)[:, None]
+    return alpha * own + (1.0 - alpha) * of_task
+
+
+def _fit_classifier(features: Floats, found: Discovery, ridge: FoldedRidge, least: float) -> TaskClassifier:
+    width = features.shape[1]
+    if not found.tasks:
+        empty = np.zeros((width, 0), dtype=np.float32)
+        return TaskClassifier(empty, empty[0], empty.T, sharpness=1.0, least_cosine=-1.0, least_membership=0.0)
+    weights, bias = ridge.fit(one_hot(found.task, found.tasks), CLASSIFIER_PENALTY)
+    centres = task_centres(found.task, features, found.tasks)
+    lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
+    nearest = (features @ centres.T).max(axis=1) / lengths
+    least_cosine = float(np.quantile(nearest, _FAR_SHARE))
+    return TaskClassifier(_floats(weights), _floats(bias), centres, found.sharpness, least_cosine, least)
+
+
+def _nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:
+    if not len(centres):
+        return np.zeros(len(features))
+    lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
+    return np.asarray((features * centres[np.maximum(task, 0)]).sum(axis=1) / lengths, dtype=np.float64)
+
+
+def _fit_doubt(features: Floats, noise: Array, known: NDArray[np.bool_], penalty: float) -> Doubt:
+    wide = features.astype(np.float64)
+    precision = np.linalg.inv(wide.T @ wide + penalty * np.eye(features.shape[1]))
+    return Doubt(_floats(precision), _floats(noise), _floats(known.mean(axis=0)), float(len(features)), penalty)
+
+
+def _fit_lengths(training: TrainingSet, ridge: FoldedRidge, width: int) -> TokenLengths:
+    actual = np.log1p(training.outcomes.output_tokens)
+    if np.isfinite(actual).sum(axis=0).min() < _FEWEST_LENGTHS:
+        return constant_lengths(MarginalLengths.fit(training.outcomes), width)
+    weights, bias = ridge.fit(actual, _LENGTH_PENALTY)
+    errors, ratio = fit_errors(actual, ridge.cross_fit(actual, _LENGTH_PENALTY))
+    return TokenLengths(_floats(weights), _floats(bias), errors, ratio)
+
+
+def _floats(array: NDArray[Any]) -> Floats:
+    return np.asarray(array, dtype=np.float32)
