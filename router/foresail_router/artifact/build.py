@@ -5,7 +5,7 @@ Owns the order of training. It must not know where data comes from or where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,24 @@ from foresail_router.artifact.store import file_facts
 from foresail_router.data.answers import Answers
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.splits import fold_of
+from foresail_router.evaluation.held_out import ROUTER, expectations
 from foresail_router.evaluation.report import Report, evaluate, router_line
 from foresail_router.features.encoder import Encoder
 from foresail_router.features.weights import EncoderSource, Precision
-from foresail_router.strategies.base import AnswerEmbeddings, Features, Strategy, TrainingSet, find_strategy
+from foresail_router.strategies.base import (
+    AnswerEmbeddings,
+    DescriptionEmbeddings,
+    Features,
+    Strategy,
+    TrainingSet,
+    find_strategy,
+)
 from foresail_router.strategies.lookahead.answers import embed_answers
+from foresail_router.strategies.task_aware.descriptions import embed_descriptions
 
 FEWEST_PROMPTS = 20
+# Of the benchmark's figures, those that a fitted router can show on held-out prompts.
+CALIBRATION_FIGURES = ("gap_closed", "ece", "brier_gain", "chosen_error", "coverage", "pinball_gain")
 CARD_FILE = "README.md"
 TRAINING_SIDES = ("train", "val")
 HELD_OUT_SIDE = "test"
@@ -77,11 +88,12 @@ def train(
     source: EncoderSource,
     say: Callable[[str], object],
     answers: AnswerData | None = None,
+    descriptions: Sequence[str | None] = (),
 ) -> Trained:
     """Train an artifact on the training sides of `data`; raises `UserError` when there is too little of it.
 
     `encoder` runs at the recipe's training precision on the weights of `source`; `say` is told what is being done. `answers`, for a
-    strategy that learns from them, are read on the training sides alone.
+    strategy that learns from them, are read on the training sides alone; so are `descriptions`, one for each prompt of `data`, or none.
     """
     known = data.columns(_models_with_outcomes(data))
     side, held_out = known.rows(known.side(*TRAINING_SIDES)), known.rows(known.side(HELD_OUT_SIDE) & known.complete)
@@ -94,13 +106,16 @@ def train(
     embedded = None
     if answers is not None:
         embedded = answers.embed(data.side(*TRAINING_SIDES), [data.models.index(model) for model in side.models])
-    strategy = _fit(recipe, side, training, embedded, say)
+    of_side = [descriptions[int(row)] for row in np.flatnonzero(data.side(*TRAINING_SIDES))] if descriptions else []
+    described = embed_descriptions(of_side, encoder)
+    strategy = _fit(recipe, side, training, embedded, described, say)
     say("measuring on held-out prompts")
     facts = model_facts(side)
     report = None
     if held_out.prompts:
         predictions = strategy.predict(Features(held_out.texts, rest))
-        report = evaluate(held_out, predictions, None, reference=reference_of(facts).model)
+        reference = reference_of(facts).model
+        report = evaluate(held_out, predictions, None, reference=reference, known=expectations(side))
     return _assemble(recipe, side, facts, strategy, report, source, vectors.shape[1])
 
 
@@ -118,12 +133,15 @@ def _fit(
     side: OutcomeMatrix,
     embeddings: NDArray[np.float32],
     answers: AnswerEmbeddings | None,
+    descriptions: DescriptionEmbeddings | None,
     say: Callable[[str], object],
 ) -> Strategy:
     folds = np.array([fold_of(text) for text in side.texts], dtype=np.int64)
     try:
         return find_strategy(recipe.strategy).fit(
-            TrainingSet(Features(side.texts, embeddings), side, folds, answers), seed=recipe.seed, progress=say
+            TrainingSet(Features(side.texts, embeddings), side, folds, answers, descriptions),
+            seed=recipe.seed,
+            progress=say,
         )
     except ValueError as error:
         raise UserError(f"the data cannot be learned from: {error}; add different prompts") from error
@@ -192,4 +210,9 @@ def _calibration(report: Report | None) -> dict[str, float]:
         "prior_squared_error": report.prior_error,
         "length_interval_coverage": report.length_coverage,
     }
+    variant = report.pool.variant(ROUTER)
+    figures = {} if variant is None else variant.figures
+    for name in CALIBRATION_FIGURES:
+        if (found := figures.get(name)) is not None:
+            values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return {name: float(f"{value:.4g}") for name, value in values.items() if value is not None}

@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from foresail_router.strategies.base import Strategy
 
 
+# The first that this release has.
+_DEFAULTS = ("fused", "knn")
+
+
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument(
         "-o", "--output", metavar="ARTIFACT", type=Path, required=True, help="directory to write the artifact to"
     )
-    parser.add_argument("--strategy", metavar="NAME", default="knn", help="how to learn (default: %(default)s)")
+    parser.add_argument(
+        "--strategy", metavar="NAME", help="how to learn (default: the first of fused and knn that this release has)"
+    )
     parser.add_argument(
         "--reproducible",
         action="store_true",
@@ -52,6 +58,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of whatever is random in a strategy (default: %(default)s)"
     )
+    parser.add_argument(
+        "--descriptions",
+        metavar="FILE",
+        type=Path,
+        help="descriptions of the prompts' tasks, as `foresail describe` writes them, for --strategy task-aware",
+    )
     add_encoder_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print digest and held-out metrics as JSON")
 
@@ -66,15 +78,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     started = time.monotonic()
     check_artifact_argument(arguments.output)
-    strategy = _check_strategy(arguments.strategy)
+    name = arguments.strategy or _default_strategy()
+    strategy = _check_strategy(name)
     data = load(arguments)
-    recipe = Recipe(
-        arguments.strategy, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed
-    )
+    recipe = Recipe(name, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed)
     source = load_package()
     encoder = cached(packaged_encoder(recipe.training_precision, threads=arguments.threads, source=source), arguments)
     answers = _answers(arguments, data, source) if uses_answers(strategy) else None
-    trained = train(data, recipe, encoder=encoder, source=source, say=say, answers=answers)
+    descriptions = _descriptions(arguments, data, strategy)
+    trained = train(data, recipe, encoder=encoder, source=source, say=say, answers=answers, descriptions=descriptions)
     digest = write_artifact(arguments.output, trained.manifest, trained.files)
     if arguments.json:
         print(
@@ -90,6 +102,12 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}\n{digest}")
     say(f"done in {time.monotonic() - started:.1f} s")
     return 0
+
+
+def _default_strategy() -> str:
+    from foresail_router.strategies.base import strategy_names
+
+    return next(name for name in _DEFAULTS if name in strategy_names())
 
 
 def _check_strategy(name: str) -> type[Strategy]:
@@ -113,6 +131,22 @@ def _answers(arguments: argparse.Namespace, data: OutcomeMatrix, source: Encoder
     say(f"{recorded.known.mean():.0%} of the outcomes have their answer recorded")
     encoder = answer_encoder(opening_tokens=OPENING_TOKENS, threads=arguments.threads, source=source)
     return AnswerData(recorded, cached(encoder, arguments, "encoding answers"))
+
+
+def _descriptions(arguments: argparse.Namespace, data: OutcomeMatrix, strategy: type[Strategy]) -> list[str | None]:
+    from foresail_router.data.descriptions import descriptions_of, read_descriptions
+    from foresail_router.strategies.base import uses_descriptions
+
+    if arguments.descriptions is None:
+        return []
+    if not uses_descriptions(strategy):
+        raise UserError(f"--descriptions: --strategy {arguments.strategy} learns nothing from them; leave them out")
+    found = descriptions_of(data.texts, read_descriptions(arguments.descriptions))
+    known = sum(description is not None for description in found)
+    if not known:
+        raise UserError(f"--descriptions {arguments.descriptions}: describes no prompt of {arguments.data}")
+    say(f"{known} of {len(found)} prompts are described")
+    return found
 
 
 command = Command(help="learn a router from prompts and graded outcomes", configure=_configure, run=_run)

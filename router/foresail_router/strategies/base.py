@@ -127,6 +127,8 @@ class Strategy(Protocol):
     configurations: ClassVar[tuple[Settings, ...]]
     # Whether `fit` learns from `TrainingSet.answers` where they are recorded; a strategy that does not say so is given none.
     uses_answers: ClassVar[bool] = False
+    # Whether `fit` learns from `TrainingSet.descriptions` where they are written; likewise.
+    uses_descriptions: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
@@ -170,6 +172,7 @@ _STRATEGIES = {
     "smoothie": "foresail_router.strategies.baselines.neighbours:SmoothieBaseline",
     "carrot-knn": "foresail_router.strategies.baselines.neighbours:CarrotKnnBaseline",
     "carrot-linear": "foresail_router.strategies.baselines.linear:CarrotLinearBaseline",
+    "latent-lookahead": "foresail_router.strategies.lookahead.latent:LatentStrategy",
     "task-aware": "foresail_router.strategies.task_aware.strategy:TaskAwareStrategy",
 }
 
@@ -189,3 +192,8 @@ def find_strategy(name: str) -> type[Strategy]:
 def uses_answers(strategy: type[Strategy]) -> bool:
     """Return whether a strategy learns from answers, so that they are worth embedding."""
     return bool(getattr(strategy, "uses_answers", False))
+
+
+def uses_descriptions(strategy: type[Strategy]) -> bool:
+    """Return whether a strategy learns from descriptions of prompts' tasks."""
+    return bool(getattr(strategy, "uses_descriptions", False))

@@ -1,4 +1,4 @@
-"""Collecting outcomes: asks every model of a pool the prompts of a file, grades the answers, and keeps them in the data format.
+"""Collecting from models: outcomes, by asking every model of a pool and grading its answers, and descriptions of prompts' tasks.
 
 Owns what is asked, tried again and given up. Must not know routing decisions, artifacts or Kubernetes.
 """

@@ -114,19 +114,14 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
 
 def _vectors(training: TrainingSet, raw: Floats, settings: TaskAwareSettings) -> Floats:
     """Return what the graph sees of each prompt, of unit length: embedding and latent semantics, or its description's embedding."""
-    width = training.features.embeddings.shape[1]
-    seen = raw[:, : raw.shape[1] - STRUCTURE].copy()
-    if settings.texts == "descriptions":
-        descriptions = training.descriptions
-        if descriptions is None:
-            raise ValueError("there are no task descriptions; write them with `foresail describe` and pass them on")
-        seen = np.where(
-            descriptions.known[:, None],
-            np.asarray(descriptions.vectors, dtype=np.float32),
-            np.asarray(training.features.embeddings, dtype=np.float32),
-        )
-        if seen.shape[1] != width:
-            raise ValueError("descriptions and prompts are not embedded alike")
+    descriptions = training.descriptions
+    if settings.texts == "descriptions" and descriptions is None:
+        raise ValueError("there are no task descriptions: write them with `foresail describe` and name them")
+    if settings.texts == "prompts" or descriptions is None:
+        seen = raw[:, : raw.shape[1] - STRUCTURE].copy()
+    else:
+        prompts = np.asarray(training.features.embeddings, dtype=np.float32)
+        seen = np.where(descriptions.known[:, None], np.asarray(descriptions.vectors, dtype=np.float32), prompts)
     length = np.linalg.norm(seen, axis=1, keepdims=True)
     return np.asarray(seen / np.where(length > 0, length, 1.0), dtype=np.float32)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 COMMUNITIES = ("leiden", "kmeans", "labels")
 STAGES = ("both", "tasks", "experts")
-TEXTS = ("prompts", "descriptions")
+TEXTS = ("auto", "prompts", "descriptions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +16,14 @@ class TaskAwareSettings:
     """How tasks are found and used.
 
     `communities`: Leiden on the graph, k-means on the vectors, or the known labels as a reference. `texts`: what discovery embeds;
-    without descriptions, or where one is missing, the prompt. `stages`: both, task scores alone, or quality heads alone. `beta` is
+    `auto` is descriptions where there are any, and where one is missing it is the prompt. `stages`: both, task scores alone, or quality heads alone. `beta` is
     the share of the cosine in an edge's weight, the rest is ranking agreement. `resolutions` are tried in turn (for k-means, numbers
     of clusters). `neighbours` bounds a prompt's edges; `smoothing` is how many neighbours its model ranking is taken from.
     `coverage` is the share of a task's prompts for which its candidates hold a best answer. `rank` is that of a task's head.
     """
 
     communities: str = "leiden"
-    texts: str = "prompts"
+    texts: str = "auto"
     stages: str = "both"
     beta: float = 0.5
     resolutions: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)

@@ -80,6 +80,7 @@ class TaskAwareStrategy:
     """See the module."""
 
     configurations: ClassVar[tuple[Settings, ...]] = ({},)
+    uses_descriptions: ClassVar[bool] = True
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
