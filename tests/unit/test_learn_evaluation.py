@@ -1,4 +1,4 @@
-"""Prices that costs imply, the trade-off, intervals, and a table whose figures can be worked out by hand."""
+"""Prices that costs imply, the trade-off, and a table whose figures can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.records import Prompt
-from foresail_router.evaluation.intervals import paired_interval
+from foresail_router.evaluation.costs import CostModel
 from foresail_router.evaluation.prices import ImpliedPrice, implied_price
 from foresail_router.evaluation.render import render_table, report_data
-from foresail_router.evaluation.report import CostModel, Report, evaluate, router_line
+from foresail_router.evaluation.report import Report, evaluate, router_line
 from foresail_router.evaluation.tradeoff import cost_weight, pick
 from foresail_router.strategies.base import Predictions
 
@@ -165,14 +165,3 @@ def test_costs_that_tokens_do_not_explain_imply_no_price() -> None:
     assert implied_price(read, written, generator.random(50)) is None
     assert implied_price(read * np.nan, written, written) is None
     assert implied_price(read[:3], written[:3], written[:3]) is None
-
-
-def test_the_interval_is_that_of_the_mean_and_always_the_same() -> None:
-    generator = np.random.default_rng(0)
-    difference = generator.normal(0.1, 1.0, 1000)
-    low, high = paired_interval(difference)
-    expected = 1.96 * difference.std() / np.sqrt(1000)
-    assert high - low == pytest.approx(2 * expected, rel=0.1)
-    assert (low + high) / 2 == pytest.approx(difference.mean(), abs=0.01)
-    assert paired_interval(difference) == (low, high)
-    assert paired_interval(np.zeros(10)) == (0.0, 0.0)

@@ -43,6 +43,14 @@ _METRIC_NAMES = {
     "points_low": "lower end of its 95 % interval",
     "points_high": "upper end of its 95 % interval",
 }
+_CALIBRATION_NAMES = {
+    "gap_closed": "way from chance to the oracle that the router goes, as a share",
+    "ece": "calibration error of quality (ECE, 15 bins of equal mass)",
+    "brier_gain": "Brier score below that of each model's training mean",
+    "chosen_error": "quality of the chosen model, predicted minus realised",
+    "coverage": "share of answers no longer than their 90 % quantile",
+    "pinball_gain": "pinball loss below that of each model's training quantile, as a share",
+}
 
 
 def model_card(manifest: Manifest) -> str:
@@ -63,7 +71,7 @@ def model_card(manifest: Manifest) -> str:
         assumed="" if manifest.training.output_tokens == "reported" else " No length was known: lengths are assumed.",
         models="\n".join(_row(model) for model in manifest.models),
         reference=manifest.reference.model,
-        metrics=_metrics(manifest.metrics),
+        metrics=_metrics(manifest.metrics, manifest.calibration),
     )
 
 
@@ -74,8 +82,13 @@ def _row(model: ModelFacts) -> str:
     return f"| {name} | {model.mean_quality:.4f} | {model.outcomes} | {model.mean_output_tokens:.0f} | {shown} |"
 
 
-def _metrics(metrics: dict[str, float]) -> str:
+def _metrics(metrics: dict[str, float], calibration: dict[str, float]) -> str:
     if not metrics:
         return "Nothing was measured: no held-out prompt has an outcome of every model."
     rows = [f"| {text} | {metrics[name]:g} |" for name, text in _METRIC_NAMES.items() if name in metrics]
+    for name, text in _CALIBRATION_NAMES.items():
+        if name in calibration:
+            low, high = calibration.get(f"{name}_low"), calibration.get(f"{name}_high")
+            interval = "" if low is None or high is None else f" [{low:g}, {high:g}]"
+            rows.append(f"| {text} | {calibration[name]:g}{interval} |")
     return "\n".join(["| measure | value |", "|---|---|", *rows])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.artifact.manifest import Manifest
-from foresail_router.evaluation.report import CostModel
+from foresail_router.evaluation.costs import CostModel, text_bytes
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def predicted_costs(
 
     Input tokens follow from the prompt's bytes and the model's tokens per byte in training, since its tokenizer is not at hand.
     """
-    size = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
+    size = text_bytes(texts)
     costs = np.full(output_tokens.shape, np.nan)
     for column, model in enumerate(manifest.models):
         if model.name in prices:

@@ -7,17 +7,16 @@ from numpy.typing import NDArray
 
 from foresail_router.artifact.manifest import ModelFacts, Reference, TokenPrice
 from foresail_router.data.matrix import OutcomeMatrix
-from foresail_router.evaluation.prices import implied_price
+from foresail_router.evaluation.costs import CostFacts, cost_facts, text_bytes
 
-# Where a data set counts no tokens: the usual ratio of English text, and an answer of a few paragraphs.
-ASSUMED_TOKENS_PER_BYTE = 0.25
+# Where a data set counts no tokens: an answer of a few paragraphs.
 ASSUMED_OUTPUT_TOKENS = 250.0
 
 
 def model_facts(outcomes: OutcomeMatrix) -> tuple[ModelFacts, ...]:
     """Return the facts of each model; figures are rounded to six digits, so that the last bits of a sum never show."""
-    size = np.array([len(text.encode("utf-8", "surrogatepass")) for text in outcomes.texts], dtype=np.float64)
-    return tuple(_facts(outcomes, column, size) for column in range(len(outcomes.models)))
+    size = float(text_bytes(outcomes.texts).mean())
+    return tuple(_facts(outcomes, column, size, costs) for column, costs in enumerate(cost_facts(outcomes)))
 
 
 def reference_of(facts: tuple[ModelFacts, ...]) -> Reference:
@@ -33,20 +32,16 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _facts(outcomes: OutcomeMatrix, column: int, size: NDArray[np.float64]) -> ModelFacts:
-    score, cost = outcomes.score[:, column], outcomes.cost_usd[:, column]
-    input_tokens, output_tokens = outcomes.input_tokens[:, column], outcomes.output_tokens[:, column]
-    counted = np.isfinite(input_tokens)
-    ratio = float(input_tokens[counted].sum() / size[counted].sum()) if counted.any() else ASSUMED_TOKENS_PER_BYTE
-    price = implied_price(input_tokens, output_tokens, cost)
-    mean_cost = _mean(cost)
+def _facts(outcomes: OutcomeMatrix, column: int, size: float, costs: CostFacts) -> ModelFacts:
+    score, input_tokens, output_tokens = (
+        matrix[:, column] for matrix in (outcomes.score, outcomes.input_tokens, outcomes.output_tokens)
+    )
+    ratio, price, mean_cost = costs.input_tokens_per_byte, costs.price, costs.mean_cost_usd
     return ModelFacts(
         name=outcomes.models[column],
         outcomes=int(np.isfinite(score).sum()),
         mean_quality=six_digits(float(np.nanmean(score))),
-        mean_input_tokens=six_digits(
-            float(input_tokens[counted].mean()) if counted.any() else ratio * float(size.mean())
-        ),
+        mean_input_tokens=six_digits(_first(_mean(input_tokens), ratio * size)),
         mean_output_tokens=six_digits(
             _first(_mean(output_tokens), _mean(outcomes.output_tokens), ASSUMED_OUTPUT_TOKENS)
         ),

@@ -26,13 +26,24 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_encoder_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="also write the report there: report.json, report.csv and report.html",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
     from foresail_router.artifact.build import HELD_OUT_SIDE, TRAINING_SIDES
     from foresail_router.artifact.costs import artifact_prices, cost_model
     from foresail_router.artifact.router import open_encoder, open_strategy
     from foresail_router.artifact.store import read_artifact
+    from foresail_router.evaluation.held_out import Expectations, expectations
+    from foresail_router.evaluation.presentation.router import write_report
     from foresail_router.evaluation.render import render_table, report_data
     from foresail_router.evaluation.report import evaluate
     from foresail_router.strategies.base import Features
@@ -49,7 +60,9 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.data}: has no outcome of {missing[0]!r}, which the artifact chooses from; evaluate on data of the same pool"
         )
     data = data.columns(manifest.model_names)
-    if arguments.side == "all" and data.rows(data.side(*TRAINING_SIDES)).fingerprint() == manifest.training.fingerprint:
+    side = data.rows(data.side(*TRAINING_SIDES))
+    its_own = side.prompts and side.fingerprint() == manifest.training.fingerprint
+    if arguments.side == "all" and its_own:
         raise UserError("--side all: the router was trained on these very prompts; leave the option out")
     chosen = data.rows(data.side(HELD_OUT_SIDE)) if arguments.side == "held-out" else data
     complete = chosen.rows(chosen.complete)
@@ -60,7 +73,14 @@ def _run(arguments: argparse.Namespace) -> int:
     encoder = shared.cached(open_encoder(artifact, threads=arguments.threads), arguments)
     predictions = strategy.predict(Features(complete.texts, encoder.encode(complete.texts)))
     costs = cost_model(manifest, artifact_prices(manifest), complete.texts, predictions.output_tokens)
-    report = evaluate(complete, predictions, costs, reference=manifest.reference.model)
+    known = Expectations(
+        np.array([model.mean_quality for model in manifest.models]), np.full(len(manifest.models), np.nan)
+    )
+    if its_own:
+        known = expectations(side)
+    report = evaluate(complete, predictions, costs, reference=manifest.reference.model, known=known)
+    if arguments.output is not None:
+        write_report(arguments.output, report)
     if arguments.json:
         print(json.dumps(report_data(report)))
         return 0

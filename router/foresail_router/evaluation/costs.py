@@ -28,6 +28,14 @@ class CostFacts:
     mean_cost_usd: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """What the router expects to pay: predicted costs (prompts x models), and the reference that the weight compares with."""
+
+    predicted_usd: Array
+    reference_usd: float
+
+
 def cost_facts(outcomes: OutcomeMatrix) -> tuple[CostFacts, ...]:
     """Return the facts of each model, from known cells alone."""
     size = text_bytes(outcomes.texts)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from foresail_router.evaluation.held_out import ROUTER
+from foresail_router.evaluation.presentation.figures import LENGTH, TRUST
 from foresail_router.evaluation.report import Line, Report
 
+_TRUST = (*TRUST[:1], *TRUST[2:4], *LENGTH[:1])
 _HEADER = ("", "quality", "USD/1000", "x best single", "points vs best single", "gap closed", "")
 
 
@@ -46,7 +49,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 def _notes(report: Report) -> list[str]:
     notes = [
         "best single: the model with the highest mean on these very prompts; points: 100 x difference in mean quality, with the 95 %",
-        "interval of a paired bootstrap over prompts; gap closed: of the way from the best single model to the oracle.",
+        "interval of a paired bootstrap over text groups; gap closed: of the way from the best single model to the oracle.",
     ]
     if report.priced_prompts == 0:
         notes.append("Costs are left out: no prompt has a cost of every model.")
@@ -63,6 +66,13 @@ def _notes(report: Report) -> list[str]:
         notes.append(
             f"{100 * report.length_coverage:.1f} % of the answers' lengths lie inside their 5 % to 95 % interval."
         )
+    variant = report.pool.variant(ROUTER)
+    if variant is not None:
+        notes += [
+            f"{column.heading}: {column.text(variant.figures)}."
+            for column in _TRUST
+            if column.figure in variant.figures
+        ]
     return notes
 
 

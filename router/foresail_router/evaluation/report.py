@@ -1,4 +1,4 @@
-"""The cost and quality table of a router on recorded outcomes, beside random, cheapest, best single and oracle.
+"""A fitted router on recorded outcomes that it was not fitted on: its table of cost and quality beside simple ways, and its figures.
 
 It must not know how it is printed, nor where estimates come from.
 """
@@ -12,20 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.data.matrix import OutcomeMatrix
-from foresail_router.evaluation.intervals import paired_interval
+from foresail_router.evaluation.benchmark.results import PoolResult
+from foresail_router.evaluation.costs import CostModel
+from foresail_router.evaluation.held_out import Expectations, held_out_result
+from foresail_router.evaluation.metrics.resampling import Resamples, mean_estimate
 from foresail_router.evaluation.tradeoff import pick
 from foresail_router.strategies.base import Predictions
 
 Array = NDArray[np.float64]
 COST_WEIGHTS = (0, 10, 20, 30, 40, 50, 60, 70, 80, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class CostModel:
-    """What the router expects to pay: predicted costs (prompts x models), and the reference that the weight compares with."""
-
-    predicted_usd: Array
-    reference_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +46,8 @@ class Report:
     """All lines, baselines first, and how good the estimates are as such.
 
     `prompts` had an outcome of every model, `priced_prompts` a cost too. `quality_error` and `prior_error` are mean squared errors of
-    estimates and of the models' means; `length_coverage` is the share of answers inside the 5 % to 95 % interval.
+    estimates and of the models' means; `length_coverage` is the share of answers inside the 5 % to 95 % interval. `pool` holds the
+    figures of the benchmark that need no folds, with their intervals, for the router as its one variant.
     """
 
     prompts: int
@@ -61,6 +57,7 @@ class Report:
     quality_error: float
     prior_error: float
     length_coverage: float | None
+    pool: PoolResult
 
     def line(self, name: str) -> Line | None:
         """Return the line of that name, if there is one."""
@@ -72,6 +69,7 @@ class _Table:
 
     def __init__(self, outcomes: OutcomeMatrix) -> None:
         self.score = outcomes.score
+        self.resamples = Resamples(outcomes.texts)
         priced = np.isfinite(outcomes.cost_usd).all(axis=1)
         self.cost = outcomes.cost_usd
         self.priced = priced
@@ -98,10 +96,10 @@ class _Table:
         if not compare:
             return Line(name, detail, mean, mean_cost, ratio)
         difference = quality - self.score[:, self.best]
-        low, high = paired_interval(difference)
+        found = mean_estimate(100 * difference, self.resamples)
         gap = float(self.score.max(axis=1).mean() - self.score[:, self.best].mean())
         closed = float(difference.mean()) / gap if gap > 0 else None
-        return Line(name, detail, mean, mean_cost, ratio, 100 * float(difference.mean()), 100 * low, 100 * high, closed)
+        return Line(name, detail, mean, mean_cost, ratio, found.value, found.low, found.high, closed)
 
 
 def evaluate(
@@ -110,11 +108,12 @@ def evaluate(
     costs: CostModel | None,
     *,
     reference: str,
+    known: Expectations | None = None,
     weights: Sequence[int] = COST_WEIGHTS,
 ) -> Report:
     """Return the report on complete prompts (every model has a score), in the predictions' rows and columns.
 
-    `reference` is the best single model of the training side, which need not be the best one here.
+    `reference` is the best single model of the training side, which need not be the best one here; `known` is what else that side says.
 
     Without `costs`, or without recorded costs, the router appears at cost weight 0 alone. Raises `ValueError` without a prompt.
     """
@@ -128,8 +127,8 @@ def evaluate(
         lines.append(table.line("cheapest", models[cheapest], np.full(len(outcomes.prompts), cheapest), compare=True))
     lines.append(table.line("best single", models[table.best], np.full(len(outcomes.prompts), table.best)))
     if models[table.best] != reference:
-        known = np.full(len(outcomes.prompts), models.index(reference))
-        lines.append(table.line("best single in training", reference, known, compare=True))
+        same = np.full(len(outcomes.prompts), models.index(reference))
+        lines.append(table.line("best single in training", reference, same, compare=True))
     for percent in weights if costs is not None else (0,):
         predicted, amount = (predictions.quality, 1.0) if costs is None else (costs.predicted_usd, costs.reference_usd)
         chosen = pick(predictions.quality, predicted, percent=percent, reference_usd=amount)
@@ -143,6 +142,7 @@ def evaluate(
         quality_error=float(np.square(predictions.quality - table.score).mean()),
         prior_error=float(np.square(table.score.mean(axis=0) - table.score).mean()),
         length_coverage=_coverage(outcomes.output_tokens, predictions),
+        pool=held_out_result(outcomes, predictions, costs, models.index(reference), known, table.resamples),
     )
 
 

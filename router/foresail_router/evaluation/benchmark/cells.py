@@ -30,6 +30,7 @@ class CellFacts:
     """
 
     fit_seconds: float = 0.0
+    fit_cpu_seconds: float = 0.0
     predict_seconds: float = 0.0
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None

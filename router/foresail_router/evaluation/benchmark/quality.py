@@ -91,20 +91,23 @@ def length_figures(pool: ScoredPool, routed: Routed) -> tuple[Figures, list[floa
     inside = np.mean([covered(tokens, part.output_tokens_p90) for part in routed.predictions], axis=0)
     loss = np.mean([pinball(tokens, part.output_tokens_p90) for part in routed.predictions], axis=0)
     usable = known & np.isfinite(marginal)
-    sums = [np.where(usable, part, 0.0).sum(axis=1) for part in (inside, loss, pinball(tokens, marginal))]
-    columns = np.stack([*sums, usable.sum(axis=1)], axis=1)
+    sums = [
+        np.where(rows, part, 0.0).sum(axis=1)
+        for part, rows in ((inside, known), (known, known), (loss, usable), (pinball(tokens, marginal), usable))
+    ]
+    columns = np.stack(sums, axis=1)
     plain, drawn = columns.mean(axis=0), pool.resamples.means(columns)
     each = [
         float(np.nanmean(inside[:, column])) if known[:, column].any() else None for column in range(tokens.shape[1])
     ]
     some = [value for value in each if value is not None]
     figures = {
-        "coverage": estimate(plain[0] / plain[3], drawn[:, 0] / drawn[:, 3]),
+        "coverage": estimate(plain[0] / plain[1], drawn[:, 0] / drawn[:, 1]),
         "coverage_least": Estimate(min(some)),
         "coverage_most": Estimate(max(some)),
     }
-    if plain[2] > 0:
-        figures["pinball_gain"] = estimate(1 - plain[1] / plain[2], 1 - drawn[:, 1] / drawn[:, 2])
+    if plain[3] > 0:
+        figures["pinball_gain"] = estimate(1 - plain[2] / plain[3], 1 - drawn[:, 2] / drawn[:, 3])
     return figures, each
 
 

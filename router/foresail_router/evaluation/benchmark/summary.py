@@ -157,7 +157,7 @@ def _variant(
         curve=tuple(curve),
         bins=tuple(zip(bins.predicted.tolist(), bins.realised.tolist(), bins.rows.tolist(), strict=True)),
         length_coverage=tuple(coverage),
-        tasks=_task_choices(pool, routed.chosen[0]),
+        tasks=task_choices(pool, routed.chosen[0]),
     )
 
 
@@ -165,6 +165,7 @@ def _fit_figures(cells: Sequence[Cell], find: Find) -> dict[str, Estimate]:
     facts = [stored.facts for cell in cells if (stored := find(cell)) is not None]
     figures = {
         "fit_seconds": Estimate(float(np.mean([fact.fit_seconds for fact in facts]))),
+        "fit_cpu_seconds_most": Estimate(max(fact.fit_cpu_seconds for fact in facts)),
         "fit_seconds_most": Estimate(max(fact.fit_seconds for fact in facts)),
         "state_mib": Estimate(max(fact.state_bytes for fact in facts) / 2**20),
         "peak_memory_mib": Estimate(max(fact.peak_memory_mib for fact in facts)),
@@ -176,7 +177,8 @@ def _fit_figures(cells: Sequence[Cell], find: Find) -> dict[str, Estimate]:
     return figures
 
 
-def _task_choices(pool: ScoredPool, chosen: NDArray[np.int64]) -> TaskChoices | None:
+def task_choices(pool: ScoredPool, chosen: NDArray[np.int64]) -> TaskChoices | None:
+    """Return how often each model is chosen for each task, the largest tasks first; None where there are not two tasks."""
     names = np.array([prompt.task or "" for prompt in pool.outcomes.prompts])
     tasks, counts = np.unique(names, return_counts=True)
     if len(tasks) < 2:

@@ -216,7 +216,14 @@ def _effort(evidence: Evidence) -> list[Target]:
         if pool.name != "mmlu_pro:default":
             continue
         seconds, latency = variant.figures["fit_seconds_most"].value, variant.figures.get("latency_p50_ms")
-        targets.append(Target("fit of a fold of mmlu_pro", "<= 90 s", f"{seconds:.1f} s", seconds <= 90))
+        targets.append(
+            Target(
+                "fit of a fold of mmlu_pro",
+                "<= 90 s",
+                f"{seconds:.1f} s, {variant.figures['fit_cpu_seconds_most'].value:.1f} s of CPU",
+                seconds <= 90,
+            )
+        )
         if latency is not None:
             targets.append(
                 Target("scoring 17 models for one prompt", "<= 0.5 ms", f"{latency.value:.2f} ms", latency.value <= 0.5)

@@ -65,13 +65,13 @@ def run_job(job: Job) -> CellFacts:
     test = loaded.pool.folds == job.cell.fold
     side, held_out = training.rows(~test), loaded.features.rows(test)
     predictions = None
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     try:
         fitted = strategy.fit(side, seed=job.cell.seed, progress=_silent, settings=job.cell.settings)
-        fit_seconds = time.perf_counter() - started
+        fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - used
         started = time.perf_counter()
         predictions = _checked(fitted.predict(held_out))
-        facts = CellFacts(fit_seconds, time.perf_counter() - started, state_bytes=_size(fitted))
+        facts = CellFacts(fit_seconds, cpu_seconds, time.perf_counter() - started, state_bytes=_size(fitted))
         if job.timed:
             facts = _with_latency(facts, fitted, held_out)
     except ValueError as error:

@@ -70,6 +70,7 @@ STRONG = (
 EFFORT = (
     Column("fit_seconds", "fit, s per fold", ".1f"),
     Column("fit_seconds_most", "longest", ".1f"),
+    Column("fit_cpu_seconds_most", "longest, CPU s", ".1f"),
     Column("latency_p50_ms", "one prompt, ms p50", ".3f"),
     Column("latency_p99_ms", "p99", ".3f"),
     Column("state_mib", "size, MiB", ".1f"),

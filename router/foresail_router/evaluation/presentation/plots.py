@@ -16,7 +16,10 @@ from foresail_router.evaluation.metrics.frontier import non_decreasing_hull
 _INK, _GREY, _PALE, _BLUE, _ORANGE, _GREEN = "#1f2933", "#7b8794", "#cbd2d9", "#1f6feb", "#d9730d", "#2f855a"
 _MOST_TASKS = 40
 _LEAST_SHARE = 0.005
-_STYLE = {
+# Where more single models are shown, only those on the hull are named.
+_MOST_NAMED = 20
+# Typed by matplotlib by the names of all settings there are.
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 8.5,
@@ -52,6 +55,8 @@ def cost_quality(pool: PoolResult, focus: VariantResult, other: VariantResult | 
         named = {*hull.tolist(), int(quality.argmax())}
         for number, single in enumerate(singles):
             strong = number in named
+            if not strong and len(singles) > _MOST_NAMED:
+                continue
             axes.annotate(
                 single.name[-34:],
                 (cost[number], quality[number]),
@@ -67,9 +72,9 @@ def cost_quality(pool: PoolResult, focus: VariantResult, other: VariantResult | 
                 axes.plot(1000 * points[:, 0], points[:, 1], ".", color=colour, alpha=0.35, markersize=4)
                 axes.plot(1000 * points[chosen, 0], points[chosen, 1], color=colour, linewidth=1.6, label=variant.name)
         if (cost > 0).all():
-            axes.set_xscale("log")
+            _logarithmic(axes)
         axes.set(xlabel="US dollars per 1,000 prompts", ylabel="mean quality", title="Cost and quality")
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     return svg[0]
 
 
@@ -134,7 +139,11 @@ def task_map(pool: str, models: Sequence[str], choices: TaskChoices) -> str:
         mesh = axes.pcolormesh(shares[::-1][:, used], cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
         axes.set_yticks(np.arange(len(labels)) + 0.5, labels[::-1], fontsize=6.5)
         axes.set_xticks(
-            np.arange(len(used)) + 0.5, [models[number][-26:] for number in used], rotation=60, ha="right", fontsize=6.5
+            np.arange(len(used)) + 0.5,
+            [models[int(number)][-26:] for number in used],
+            rotation=60,
+            ha="right",
+            fontsize=6.5,
         )
         axes.grid(visible=False)
         axes.set_title("Chosen models by task (prompts)")
@@ -155,18 +164,27 @@ def latency(summary: Summary) -> str:
     rows = sorted(slowest.items(), key=lambda item: -item[1][0])
     with _figure("latency", 6.2, 1.0 + 0.2 * max(len(rows), 4)) as (figure, svg):
         axes = figure.subplots()
-        for row, (name, (p50, p99)) in enumerate(rows):
+        for row, (name, (median, slow)) in enumerate(rows):
             colour = _BLUE if name == summary.focus else _GREY
-            axes.plot([p50, p99], [row, row], color=colour, linewidth=1.4)
-            axes.plot(p50, row, "o", color=colour, markersize=4)
-            axes.plot(p99, row, "|", color=colour, markersize=7)
+            axes.plot([median, slow], [row, row], color=colour, linewidth=1.4)
+            axes.plot(median, row, "o", color=colour, markersize=4)
+            axes.plot(slow, row, "|", color=colour, markersize=7)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axes.set_xscale("log")
+        _logarithmic(axes)
         axes.set(
             xlabel="milliseconds per prompt: median (dot) and 99th percentile (bar)",
             title="Decision latency after the encoder",
         )
     return svg[0]
+
+
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 @contextmanager
@@ -177,7 +195,8 @@ def _figure(name: str, width: float, height: float) -> Iterator[tuple[Any, list[
 
     svg: list[str] = []
     # The salt makes ids the same in each run and different from those of the page's other plots.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    settings: Any = {**_STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, svg
         buffer = io.StringIO()
