@@ -18,6 +18,8 @@ _MOST_PROMPTS = 400
 # A word is a task's own only if so many of its prompts have it.
 _LEAST_PROMPTS = 3
 _LEAST_SHARE = 0.05
+# A word that is as frequent as this in all tasks is none of them's own.
+_NOT_OWN_FROM = 0.9
 _COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -38,7 +40,6 @@ def task_names(texts: Sequence[str], task: NDArray[np.int64], tasks: int) -> tup
     counts = [Counter[str]() for _ in range(tasks)]
     sizes = np.zeros(tasks)
     everywhere: Counter[str] = Counter()
-    total = 0
     for number in range(tasks):
         members = np.flatnonzero(task == number)[:_MOST_PROMPTS]
         sizes[number] = len(members)
@@ -47,10 +48,9 @@ def task_names(texts: Sequence[str], task: NDArray[np.int64], tasks: int) -> tup
             counts[number].update(words)
         # Each task weighs the same in what is usual, so that a large one does not make its own words common.
         everywhere.update({word: count / max(len(members), 1) for word, count in counts[number].items()})
-        total += 1
     names: list[str] = []
     for number in range(tasks):
-        names.append(_different(_name(counts[number], sizes[number], everywhere, total), names))
+        names.append(_different(_name(counts[number], sizes[number], everywhere, tasks), names))
     return tuple(names)
 
 
@@ -59,8 +59,8 @@ def _name(counts: Counter[str], size: float, everywhere: Counter[str], tasks: in
     scores: dict[str, float] = {}
     for word, count in counts.items():
         share = count / max(size, 1.0)
-        if count >= min(least, size):
-            scores[word] = share * float(np.log((1.0 + tasks) / (0.5 + everywhere[word])))
+        if count >= min(least, size) and everywhere[word] < _NOT_OWN_FROM * tasks:
+            scores[word] = share * float(np.log(tasks / everywhere[word]))
     best = sorted(scores, key=lambda word: (-scores[word], word))
     chosen: list[str] = []
     for word in best:
