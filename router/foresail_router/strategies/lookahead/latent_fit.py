@@ -149,8 +149,9 @@ def _forward(
 def _fit_one(
     data: _Tensors, side: torch.Tensor, settings: LatentSettings, rate: float, seed: int
 ) -> dict[str, torch.Tensor]:
+    # Two streams: how wide the answers are, and so how many weights are drawn, must not change the order of prompts.
+    weights = _initial(data, settings, torch.Generator().manual_seed(seed))
     random = torch.Generator().manual_seed(seed)
-    weights = _initial(data, settings, random)
     groups = [
         {"params": [tensor for name, tensor in weights.items() if decays == (not name.endswith("bias"))], **decay}
         for decays, decay in ((True, {"weight_decay": _WEIGHT_DECAY}), (False, {"weight_decay": 0.0}))
