@@ -34,16 +34,29 @@ Arm = Literal["with", "without"]
 ARMS: tuple[Arm, ...] = ("with", "without")
 
 
+class ChangedRecipe(BaseModel):
+    """A recipe by file, with other values for some of its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Path
+    changes: dict[str, Any]
+
+
 class Experiment(BaseModel):
-    """What is compared: recipes by file (relative to the experiment's), learning rates, seeds, and what `without` changes in a recipe."""
+    """What is compared: recipes by name, their arms, learning rates and seeds, and what `without` changes in a recipe.
+
+    Files are relative to the experiment's. Learning rates are those of a recipe's name, or else of its variant.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     test_fold: int = Field(default=0, ge=0, le=4)
-    recipes: dict[str, Path] = Field(min_length=1)
+    recipes: dict[str, Path | ChangedRecipe] = Field(min_length=1)
     learning_rates: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...] = Field(min_length=1)
-    without: dict[str, Any]
+    arms: tuple[Arm, ...] = Field(default=ARMS, min_length=1)
+    without: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ class Plan:
 
     experiment: Experiment
     recipes: Mapping[str, Recipe]
+    rates: Mapping[str, tuple[float, ...]]
 
     def recipe(self, run: Run) -> Recipe:
         """Return the recipe of one run; both arms differ in what `without` names and in nothing else."""
@@ -78,18 +92,17 @@ class Plan:
 
     def search(self) -> Iterator[Run]:
         """Yield the runs of the first seed: all variants and arms at the first learning rate, then at the next."""
-        rates = max(len(rates) for rates in self.experiment.learning_rates.values())
-        for number in range(rates):
+        for number in range(max(map(len, self.rates.values()))):
             for variant in self.recipes:
-                for arm in ARMS:
-                    for rate in self.experiment.learning_rates[variant][number : number + 1]:
+                for arm in self.experiment.arms:
+                    for rate in self.rates[variant][number : number + 1]:
                         yield Run(variant, arm, rate, self.experiment.seeds[0])
 
     def repeats(self, chosen: Mapping[tuple[str, Arm], float]) -> Iterator[Run]:
         """Yield the runs of the other seeds at the learning rate that was chosen for each variant and arm."""
         for seed in self.experiment.seeds[1:]:
             for variant in self.recipes:
-                for arm in ARMS:
+                for arm in self.experiment.arms:
                     yield Run(variant, arm, chosen[variant, arm], seed)
 
 
@@ -99,11 +112,13 @@ def load_plan(path: Path) -> Plan:
         experiment = Experiment.model_validate(read_mapping(path))
     except ValidationError as error:
         raise UserError(f"{path}: {validation_message(error)}") from error
-    recipes = {name: load_recipe(path.parent / file) for name, file in experiment.recipes.items()}
-    for name in recipes:
-        if not experiment.learning_rates.get(name):
+    recipes, rates = {}, {}
+    for name, file in experiment.recipes.items():
+        recipes[name] = _read_recipe(file, path)
+        rates[name] = experiment.learning_rates.get(name) or experiment.learning_rates.get(recipes[name].variant, ())
+        if not rates[name]:
             raise UserError(f"{path}: learning_rates: has none for {name!r}; add a list of them")
-    return Plan(experiment, recipes)
+    return Plan(experiment, recipes, rates)
 
 
 def run_experiment(plan: Plan, material: Material, directory: Path, progress: Progress) -> dict[str, Any]:
@@ -132,6 +147,13 @@ def chosen_rates(plan: Plan, directory: Path) -> dict[tuple[str, Arm], float]:
     return {key: max(found, key=lambda rate: found[rate]) for key, found in scores.items()}
 
 
+def _read_recipe(file: Path | ChangedRecipe, experiment: Path) -> Recipe:
+    if isinstance(file, Path):
+        return load_recipe(experiment.parent / file)
+    base = experiment.parent / file.base
+    return parse_recipe(read_mapping(base) | file.changes, f"{experiment}, changed {base.name}")
+
+
 def _train(plan: Plan, run: Run, material: Material, directory: Path, progress: Progress) -> None:
     train_once(material, plan.recipe(run), directory / run.name, lambda message: progress(f"{run.name}: {message}"))
 
@@ -142,7 +164,7 @@ def _test(run: Run, material: Material, directory: Path, progress: Progress) -> 
 
 def _report(plan: Plan, material: Material, directory: Path) -> dict[str, Any]:
     chosen = chosen_rates(plan, directory)
-    repeats = plan.repeats(chosen) if len(chosen) == len(plan.recipes) * len(ARMS) else ()
+    repeats = plan.repeats(chosen) if len(chosen) == len(plan.recipes) * len(plan.experiment.arms) else ()
     runs = [run for run in (*plan.search(), *repeats) if (directory / run.name / TRAINING_FILE).exists()]
     results = {
         "experiment": plan.experiment.model_dump(mode="json"),
