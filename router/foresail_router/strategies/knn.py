@@ -84,14 +84,19 @@ class KnnStrategy:
             kernel.neighbours for kernel in (settings.difficulty, settings.advantage, settings.length)
         )
 
-    configurations: ClassVar[tuple[Settings, ...]] = ({},)
+    # How many neighbours speak for differences between models: as many as cross-fitted error wants, or so many.
+    configurations: ClassVar[tuple[Settings, ...]] = ({}, {"neighbours": 100}, {"neighbours": 250})
 
     @classmethod
     def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
         """Choose kernels by cross-fitted squared error, then keep the whole training side; nothing in it is random."""
         from foresail_router.strategies.knn_fit import fit_knn
 
-        return cls(*fit_knn(training, progress))
+        changes = dict(settings or {})
+        neighbours = changes.pop("neighbours", None)
+        if changes or not (neighbours is None or (isinstance(neighbours, int) and neighbours > 0)):
+            raise ValueError("its one setting is `neighbours`, a number above 0")
+        return cls(*fit_knn(training, progress, neighbours))
 
     def predict(self, features: Features) -> Predictions:
         """Return estimates for each prompt; each is worked out alone, so they do not depend on what else is asked."""

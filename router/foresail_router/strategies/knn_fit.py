@@ -63,9 +63,12 @@ class _Neighbours:
 
 
 def fit_knn(
-    training: TrainingSet, progress: Progress
+    training: TrainingSet, progress: Progress, advantage_neighbours: int | None = None
 ) -> tuple[NDArray[np.float16], OutcomeTable, KnnSettings, KnnPriors]:
-    """Return embeddings, outcome table, settings and priors; raises `ValueError` when all prompts lie in one fold."""
+    """Return embeddings, outcome table, settings and priors; raises `ValueError` when all prompts lie in one fold.
+
+    `advantage_neighbours` fixes how many neighbours speak for advantages, where there are so many.
+    """
     embeddings = np.asarray(training.features.embeddings).astype(np.float16)
     progress("looking for neighbours")
     neighbours, alikeness = _find_neighbours(embeddings.astype(np.float64), training.folds)
@@ -77,7 +80,8 @@ def fit_knn(
     difficulty_kernel = _choose_kernel(neighbours, difficulty, np.zeros(1))
     of_difficulty = _cross_fit(neighbours, difficulty_kernel, difficulty)
     advantage = _advantage(deviation, difficulty, of_difficulty)
-    advantage_kernel = _choose_kernel(neighbours, advantage, np.zeros(len(quality)))
+    counts = NEIGHBOURS if advantage_neighbours is None else (advantage_neighbours,)
+    advantage_kernel = _choose_kernel(neighbours, advantage, np.zeros(len(quality)), counts)
     of_advantage = _cross_fit(neighbours, advantage_kernel, advantage)
     length_kernel = _choose_kernel(neighbours, length, length_mean)
     progress("calibrating")
@@ -156,10 +160,12 @@ def _advantage(deviation: Array, difficulty: Array, foreseen: Evidence) -> Array
     return deviation - np.where(complete, difficulty, foreseen.share * foreseen.mean)
 
 
-def _choose_kernel(neighbours: _Neighbours, target: Array, prior: Array) -> Kernel:
+def _choose_kernel(
+    neighbours: _Neighbours, target: Array, prior: Array, wanted: tuple[int, ...] = NEIGHBOURS
+) -> Kernel:
     """Return the kernel with the least cross-fitted squared error of a target (prompts x columns) that falls back to `prior`."""
     available = neighbours.index.shape[1]
-    counts = sorted({min(count, available) for count in NEIGHBOURS})
+    counts = sorted({min(count, available) for count in wanted})
     errors: dict[Kernel, float] = defaultdict(float)
     for rows, similarity, alikeness, values, known in neighbours.blocks(target, available):
         for count, temperature in itertools.product(counts, TEMPERATURES):

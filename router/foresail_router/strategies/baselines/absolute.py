@@ -31,9 +31,9 @@ class MlpBaseline(NetworkBaseline):
     """A perceptron with one hidden layer, one output per model, and binary cross entropy with the scores."""
 
     configurations: ClassVar[tuple[Settings, ...]] = (
+        {"epochs": 8, "dropout": 0.3, "decay": 10.0},
+        {"epochs": 4, "dropout": 0.3, "decay": 10.0},
         {"epochs": 8, "dropout": 0.3, "decay": 1.0},
-        {"epochs": 8, "dropout": 0.3, "decay": 0.3},
-        {"epochs": 8, "dropout": 0.3, "decay": 3.0},
     )
 
     @classmethod
@@ -53,7 +53,7 @@ class MlpBaseline(NetworkBaseline):
 
 
 class MatrixFactorisationBaseline(MlpBaseline):
-    """Matrix factorisation (RouteLLM, arXiv 2406.18665, section 4.2; EmbedLLM, arXiv 2410.02223, section 3).
+    """Matrix factorisation (RouteLLM, arXiv 2406.18665; EmbedLLM, arXiv 2410.02223).
 
     A prompt's projection times a model's vector, plus the model's bias, as a logit. Reduced: the frozen view is projected, and the loss is on
     scores, not on preferences between two models.
@@ -71,7 +71,7 @@ class MatrixFactorisationBaseline(MlpBaseline):
 
 
 class MirtBaseline(MlpBaseline):
-    """Multidimensional item response (IRT-Router, arXiv 2506.01048, section 3): discrimination(x) . ability(model) - difficulty(x), as a logit.
+    """Multidimensional item response (IRT-Router, arXiv 2506.01048, its MIRT variant): discrimination(x) . ability(model) - difficulty(x), as a logit.
 
     Reduced: discrimination and difficulty are linear in the frozen view; abilities are free vectors instead of projected model profiles.
     """
@@ -104,7 +104,7 @@ class MirtBaseline(MlpBaseline):
 
 
 class IprBaseline(NetworkBaseline):
-    """IPR (arXiv 2509.06274, section 3): a quality estimator over prompt and model identity, and a tolerance rule that takes the cheapest in reach.
+    """IPR (arXiv 2509.06274): a quality estimator over prompt and model identity, and a tolerance rule that takes the cheapest in reach.
 
     Models whose quality is within `tolerance` x (highest - lowest) of the highest count as equally good, as good as the cheapest of them, so
     that one is chosen; costs are mean training costs, or mean lengths where none are recorded. Reduced: the frozen view and identity vectors
@@ -112,9 +112,9 @@ class IprBaseline(NetworkBaseline):
     """
 
     configurations: ClassVar[tuple[Settings, ...]] = (
-        {"epochs": 8, "dropout": 0.3, "decay": 1.0, "tolerance": 0.05},
+        {"epochs": 8, "dropout": 0.3, "decay": 10.0, "tolerance": 0.01},
         {"epochs": 8, "dropout": 0.3, "decay": 1.0, "tolerance": 0.02},
-        {"epochs": 8, "dropout": 0.3, "decay": 1.0, "tolerance": 0.1},
+        {"epochs": 4, "dropout": 0.3, "decay": 10.0, "tolerance": 0.05},
     )
 
     @classmethod

@@ -55,7 +55,7 @@ def centre_distances(centres: NDArray[np.float32], inputs: Dense) -> Dense:
 
 
 class UniRouteBaseline(LearnedBaseline):
-    """UniRoute (arXiv 2502.08773, section 5.1, k-means): a prompt fares as its cluster's error vector says.
+    """UniRoute (arXiv 2502.08773, its k-means variant): a prompt fares as its cluster's error vector says.
 
     Reduced: the frozen view stands for the paper's encoders. Clusters hold unshrunken means, as in the paper.
     """
@@ -82,7 +82,7 @@ class UniRouteBaseline(LearnedBaseline):
 
 
 class KMeansBaseline(LearnedBaseline):
-    """Avengers-Pro (arXiv 2508.12631, section 3): k-means; within a cluster quality is normalised over models, and cost has its own mean.
+    """Avengers-Pro (arXiv 2508.12631): k-means; within a cluster quality is normalised over models, and cost has its own mean.
 
     A prompt's score is the sum of normalised qualities of its nearest clusters, weighted by softmax of their nearness. Reduced: the frozen
     view. The normalised score is relative, so a line maps it to quality; the clusters' mean lengths make its costs, and the trade-off is

@@ -29,7 +29,7 @@ _LENGTH_PENALTY = 0.3
 class RidgeBaseline(LearnedBaseline):
     """Ridge regression of each model's score on the dense view; `penalty` is per prompt, in units of the inputs' mean square."""
 
-    configurations: ClassVar[tuple[Settings, ...]] = ({"penalty": 1.0}, {"penalty": 0.3}, {"penalty": 3.0})
+    configurations: ClassVar[tuple[Settings, ...]] = ({"penalty": 3.0}, {"penalty": 1.0}, {"penalty": 10.0})
 
     @classmethod
     def learn(cls, problem: Problem, settings: Settings) -> Arrays:
@@ -50,7 +50,7 @@ class RidgeBaseline(LearnedBaseline):
 
 
 class CarrotLinearBaseline(RidgeBaseline):
-    """CARROT with linear regression (arXiv 2502.03261, section 3): quality and cost are both foreseen, and traded off at decision.
+    """CARROT with linear regression (arXiv 2502.03261, its linear variant): quality and cost are both foreseen, and traded off at decision.
 
     Reduced: the regressions stand on the frozen view; cost is foreseen by output length, from which prices make cost.
     """
@@ -79,7 +79,7 @@ class CarrotLinearBaseline(RidgeBaseline):
 class LogisticBaseline(LearnedBaseline):
     """Logistic regression of each model's score, fractional ones included, on the dense view; `penalty` as in ridge."""
 
-    configurations: ClassVar[tuple[Settings, ...]] = ({"penalty": 0.1}, {"penalty": 0.03}, {"penalty": 0.3})
+    configurations: ClassVar[tuple[Settings, ...]] = ({"penalty": 0.3}, {"penalty": 0.1}, {"penalty": 1.0})
 
     @classmethod
     def learn(cls, problem: Problem, settings: Settings) -> Arrays:

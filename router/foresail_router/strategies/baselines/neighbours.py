@@ -68,7 +68,7 @@ def _placed(inputs: Dense, basis: NDArray[np.float32]) -> Dense:
 
 
 class CarrotKnnBaseline(LearnedBaseline):
-    """CARROT with nearest neighbours (arXiv 2502.03261, section 3): the neighbours' mean quality and mean cost, traded off at decision.
+    """CARROT with nearest neighbours (arXiv 2502.03261, its kNN variant): the neighbours' mean quality and mean cost, traded off at decision.
 
     Reduced: cosines of the frozen view; cost is foreseen by output length, from which prices make cost.
     """
@@ -116,7 +116,7 @@ class CarrotKnnBaseline(LearnedBaseline):
 
 
 class SmoothieBaseline(LearnedBaseline):
-    """SMOOTHIE (arXiv 2412.04692, section 4; the local variant on training prompts): a model is as good as its answers are central.
+    """SMOOTHIE (arXiv 2412.04692, its local variant, on training prompts): a model is as good as its answers are central.
 
     No score is used to rank models: the squared distances between the embeddings of three models' answers to one prompt give each one's
     variance around the unseen truth, averaged over a prompt's nearest training prompts. Reduced: the answers' first tokens and the frozen

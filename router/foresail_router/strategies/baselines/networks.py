@@ -20,7 +20,8 @@ from foresail_router.strategies.views import Dense
 
 # A torch tensor at fitting, a numpy array at predicting.
 Numbers = Any
-_BATCH = 256
+# An epoch is about 32 steps, but batches are neither noise nor slow.
+_STEPS, _LEAST_BATCH, _MOST_BATCH = 32, 32, 256
 _RATE = 2e-3
 _LEAST_MEAN = 0.01
 
@@ -134,12 +135,13 @@ def _train(network: type[NetworkBaseline], problem: Problem, settings: Settings)
     inputs = torch.from_numpy(problem.inputs[usable])
     values = torch.from_numpy(np.where(known, score, 0.0)[usable].astype(np.float32))
     mask, groups = torch.from_numpy(known[usable].astype(np.float32)), torch.from_numpy(group[usable])
-    batches = -(-len(usable) // _BATCH)
+    batch = min(max(len(usable) // _STEPS, _LEAST_BATCH), _MOST_BATCH)
+    batches = -(-len(usable) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings["epochs"] * batches)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         for _ in range(settings["epochs"]):
-            for part in torch.split(torch.randperm(len(usable)), _BATCH):
+            for part in torch.split(torch.randperm(len(usable)), batch):
                 seen = torch.nn.functional.dropout(inputs[part], settings["dropout"])
                 targets = Targets(values[part], mask[part], groups[part])
                 loss = network.loss(network.logits(arrays, seen), targets, arrays, seen, settings)

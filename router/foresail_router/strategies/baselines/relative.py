@@ -28,16 +28,16 @@ _GOOD_SHARE = 0.8
 
 
 class RouterDcBaseline(NetworkBaseline):
-    """The losses of RouterDC (arXiv 2409.19886, section 3.2 and 3.3) on a projection of frozen features: not the paper's fine-tuned encoder.
+    """The losses of RouterDC (arXiv 2409.19886, its two contrastive losses) on a projection of frozen features: not the paper's fine-tuned encoder.
 
     Sample-model loss: of a prompt's three best models each is drawn near against its three worst; sample-sample loss, `alike` times: prompts
     of one k-means cluster are drawn together. Prompts on which all models are equal teach nothing of models.
     """
 
     configurations: ClassVar[tuple[Settings, ...]] = (
-        {"epochs": 10, "dropout": 0.3, "decay": 1.0, "alike": 0.3},
-        {"epochs": 10, "dropout": 0.3, "decay": 0.3, "alike": 0.3},
-        {"epochs": 10, "dropout": 0.3, "decay": 3.0, "alike": 0.3},
+        {"epochs": 8, "dropout": 0.3, "decay": 10.0, "alike": 0.3},
+        {"epochs": 4, "dropout": 0.3, "decay": 1.0, "alike": 0.3},
+        {"epochs": 5, "dropout": 0.3, "decay": 30.0, "alike": 0.3},
     )
     relative: ClassVar[bool] = True
 
@@ -85,15 +85,15 @@ class RouterDcBaseline(NetworkBaseline):
 
 
 class ZooterBaseline(MlpBaseline):
-    """ZOOTER (arXiv 2311.08692, section 3): the Kullback-Leibler distance to the softmax of scores, which label means smooth as its tags do.
+    """ZOOTER (arXiv 2311.08692): the Kullback-Leibler distance to the softmax of scores, which label means smooth as its tags do.
 
     Reduced: a perceptron on the frozen view instead of a fine-tuned encoder; outcomes take the place of a reward model's scores.
     """
 
     configurations: ClassVar[tuple[Settings, ...]] = (
+        {"epochs": 8, "dropout": 0.3, "decay": 10.0, "temperature": 0.5, "label_share": 0.3},
         {"epochs": 8, "dropout": 0.3, "decay": 1.0, "temperature": 0.5, "label_share": 0.3},
-        {"epochs": 8, "dropout": 0.3, "decay": 1.0, "temperature": 1.0, "label_share": 0.3},
-        {"epochs": 8, "dropout": 0.3, "decay": 1.0, "temperature": 0.25, "label_share": 0.3},
+        {"epochs": 4, "dropout": 0.3, "decay": 10.0, "temperature": 1.0, "label_share": 0.3},
     )
     relative: ClassVar[bool] = True
 
