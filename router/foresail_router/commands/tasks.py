@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     report = _report(artifact, strategy)
     if arguments.data is not None:
         _add_assignments(report, arguments, artifact, strategy)
-    report["tasks"] = report["tasks"][: arguments.limit]
+    report["tasks"] = sorted(report["tasks"], key=lambda task: -task["prompts"])[: arguments.limit]
     print(json.dumps(report, indent=2) if arguments.json else _text(report))
     return 0
 
@@ -118,8 +118,12 @@ def _text(report: dict[str, Any]) -> str:
     if not report["tasks"]:
         return "No tasks were discovered: the router uses each prompt's own estimate alone."
     assigned = "assigned" in report["tasks"][0]
-    lines = [_head(report), "", "| task | prompts | purity | most common labels | candidates, best first | examples |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = [
+        _head(report),
+        "",
+        "| task | prompts | purity | labels | candidates, best first | examples |",
+        "|---|---|---|---|---|---|",
+    ]
     if assigned:
         lines[-2:] = [line + part for line, part in zip(lines[-2:], (" assigned (purity) |", "---|"), strict=True)]
     lines.extend(_row(task) for task in report["tasks"])

@@ -1,26 +1,23 @@
 """Trains the mixture of experts in two phases: trunk and general head on all prompts, then the tasks' heads on their prompts.
 
-Torch, on one thread, and for training alone. It must not know folds or how memberships came about.
+Plain numpy: two layers need no automatic gradients, and so no library of networks is needed for training. It must not know folds or how
+memberships came about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from foresail_router.strategies.task_aware.experts import Array, Experts, Floats
 from foresail_router.strategies.task_aware.ridge import Linear
 
+Gradients = Callable[[NDArray[np.int64]], list[Floats]]
 _HIDDEN = 64
 _BATCH = 256
-_EPOCHS = (6, 4)
-_RATES = (2e-3, 5e-3)
-_DECAYS = (0.05, 0.2)
 _DROPOUT = 0.5
 
 
@@ -33,86 +30,112 @@ class ExpertData:
     members: Array
 
 
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """How long and how fast a phase learns, and how strongly its weights are drawn to 0."""
+
+    epochs: int
+    rate: float
+    decay: float
+
+
+_GENERAL = _Phase(epochs=6, rate=2e-3, decay=0.05)
+_TASKS = _Phase(epochs=4, rate=5e-3, decay=0.2)
+
+
 def train_experts(data: ExpertData, start: Linear, heads: NDArray[np.bool_], *, rank: int, seed: int) -> Experts:
     """Return trained experts.
 
-    `start` is the ridge solution that the general head starts from: the network learns what is not linear. `heads` (tasks x outputs)
+    `start` is the ridge solution that the general head starts from: the trunk learns what is not linear. `heads` (tasks x outputs)
     says which outputs a task's head changes.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _train(data, start, heads, rank, torch.Generator().manual_seed(seed))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _train(data: ExpertData, start: Linear, heads: NDArray[np.bool_], rank: int, generator: torch.Generator) -> Experts:
-    features = torch.from_numpy(data.features)
-    known = torch.from_numpy(np.isfinite(data.targets).astype(np.float32))
+    generator = np.random.default_rng(seed)
+    known = np.isfinite(data.targets)
     linear = data.features.astype(np.float64) @ start[0] + start[1]
-    residual = torch.from_numpy(np.nan_to_num(data.targets - linear).astype(np.float32))
-    width, outputs, tasks = features.shape[1], residual.shape[1], heads.shape[0]
-    trunk = (torch.randn(width, _HIDDEN, generator=generator) * (2.0 / width) ** 0.5 * width**0.5).requires_grad_()
-    trunk_bias = torch.zeros(_HIDDEN, requires_grad=True)
-    general = torch.zeros(_HIDDEN, outputs, requires_grad=True)
+    residual = np.where(known, data.targets - linear, 0.0).astype(np.float32)
+    trunk, trunk_bias, general = _train_general(data.features, residual, known, generator)
+    hidden = np.maximum(data.features @ trunk + trunk_bias, 0.0)
+    rest = np.where(known, residual - hidden @ general, 0.0).astype(np.float32)
+    down, up = _train_tasks(hidden, rest, known, data.members.astype(np.float32), heads, rank, generator)
+    return Experts(
+        trunk,
+        trunk_bias,
+        np.asarray(start[0], dtype=np.float32),
+        general,
+        np.asarray(start[1], dtype=np.float32),
+        down,
+        up,
+    )
 
-    def general_loss(part: torch.Tensor) -> torch.Tensor:
-        hidden = _hidden(features[part], trunk, trunk_bias, generator)
-        return _squared_error(hidden @ general, residual[part], known[part])
 
-    _optimise([trunk, trunk_bias, general], general_loss, len(features), 0, generator)
-    down = (torch.randn(tasks, _HIDDEN, rank, generator=generator) / _HIDDEN**0.5).requires_grad_()
-    up = torch.zeros(tasks, rank, outputs, requires_grad=True)
+def _train_general(
+    features: Floats, residual: Floats, known: NDArray[np.bool_], generator: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    trunk = (generator.standard_normal((features.shape[1], _HIDDEN)) * np.sqrt(2.0)).astype(np.float32)
+    trunk_bias = np.zeros(_HIDDEN, dtype=np.float32)
+    general = np.zeros((_HIDDEN, residual.shape[1]), dtype=np.float32)
+
+    def gradients(part: NDArray[np.int64]) -> list[Floats]:
+        kept = (generator.random((len(part), _HIDDEN)) >= _DROPOUT).astype(np.float32) / np.float32(1.0 - _DROPOUT)
+        before = features[part] @ trunk + trunk_bias
+        hidden = np.maximum(before, 0.0) * kept
+        error = _error(hidden @ general - residual[part], known[part])
+        back = (error @ general.T) * kept * (before > 0)
+        return [features[part].T @ back, back.sum(axis=0), hidden.T @ error]
+
+    _descend([trunk, trunk_bias, general], gradients, len(features), _GENERAL, generator)
+    return trunk, trunk_bias, general
+
+
+def _train_tasks(
+    hidden: Floats,
+    rest: Floats,
+    known: NDArray[np.bool_],
+    members: Floats,
+    heads: NDArray[np.bool_],
+    rank: int,
+    generator: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    tasks, outputs = heads.shape
+    # All tasks' low-rank factors side by side: one product for all of them.
+    down = (generator.standard_normal((_HIDDEN, tasks * rank)) / np.sqrt(_HIDDEN)).astype(np.float32)
+    up = np.zeros((tasks * rank, outputs), dtype=np.float32)
+    allowed = np.repeat(heads, rank, axis=0).astype(np.float32)
+
+    def gradients(part: NDArray[np.int64]) -> list[Floats]:
+        shares = np.repeat(members[part], rank, axis=1)
+        inner = (hidden[part] @ down) * shares
+        error = _error(inner @ up - rest[part], known[part])
+        return [hidden[part].T @ ((error @ up.T) * shares), (inner.T @ error) * allowed]
+
     if tasks:
-        members = torch.from_numpy(data.members.astype(np.float32))
-        mask = torch.from_numpy(heads.astype(np.float32))
-        with torch.no_grad():
-            base = torch.relu(features @ trunk + trunk_bias)
-            rest = residual - base @ general
-
-        def task_loss(part: torch.Tensor) -> torch.Tensor:
-            changes = torch.einsum("ph,thr,pt->ptr", base[part], down, members[part])
-            changed = torch.einsum("ptr,tro,to->po", changes, up, mask)
-            return _squared_error(changed, rest[part], known[part])
-
-        _optimise([down, up], task_loss, len(features), 1, generator)
-    final_up = up.detach().numpy() * heads[:, None, :]
-    arrays = (trunk, trunk_bias, start[0], general, start[1], down, final_up)
-    return Experts(*(np.asarray(_plain(array), dtype=np.float32) for array in arrays))
+        _descend([down, up], gradients, len(hidden), _TASKS, generator)
+    split_down = np.ascontiguousarray(down.reshape(_HIDDEN, tasks, rank).transpose(1, 0, 2))
+    return split_down, up.reshape(tasks, rank, outputs)
 
 
-def _hidden(
-    features: torch.Tensor, trunk: torch.Tensor, bias: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    hidden = torch.relu(features @ trunk + bias)
-    kept = torch.rand(hidden.shape, generator=generator) >= _DROPOUT
-    return hidden * kept / (1.0 - _DROPOUT)
+def _error(difference: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Return the gradient of the mean squared error over what is known."""
+    scale = np.float32(2.0 / max(int(known.sum()), 1))
+    return np.where(known, difference, np.float32(0.0)) * scale
 
 
-def _squared_error(foreseen: torch.Tensor, actual: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    return (torch.square(foreseen - actual) * known).sum() / known.sum().clamp(min=1.0)
-
-
-def _optimise(
-    parameters: list[torch.Tensor],
-    loss: Callable[[torch.Tensor], torch.Tensor],
-    prompts: int,
-    phase: int,
-    generator: torch.Generator,
+def _descend(
+    weights: list[Floats], gradients: Gradients, prompts: int, phase: _Phase, generator: np.random.Generator
 ) -> None:
-    optimiser = torch.optim.AdamW(parameters, lr=_RATES[phase], weight_decay=_DECAYS[phase])
+    """Change the weights in place by AdamW with a rate that falls to 0."""
+    first = [np.zeros_like(weight) for weight in weights]
+    second = [np.zeros_like(weight) for weight in weights]
     batches = max(1, prompts // _BATCH)
-    steps = _EPOCHS[phase] * batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1.0 - step / steps))
-    for _ in range(_EPOCHS[phase]):
-        order = torch.randperm(prompts, generator=generator)
-        for part in order.tensor_split(batches):
-            optimiser.zero_grad(set_to_none=True)
-            loss(part).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-
-
-def _plain(array: torch.Tensor | NDArray[Any]) -> NDArray[Any]:
-    return array.detach().numpy() if isinstance(array, torch.Tensor) else array
+    steps = phase.epochs * batches
+    step = 0
+    for _ in range(phase.epochs):
+        for part in np.array_split(generator.permutation(prompts), batches):
+            rate = phase.rate * (1.0 - step / steps)
+            step += 1
+            for weight, gradient, mean, square in zip(weights, gradients(part), first, second, strict=True):
+                mean += np.float32(0.1) * (gradient - mean)
+                square += np.float32(0.001) * (np.square(gradient) - square)
+                size = np.sqrt(square / np.float32(1.0 - 0.999**step)) + np.float32(1e-8)
+                weight *= np.float32(1.0 - rate * phase.decay)
+                weight -= np.float32(rate / (1.0 - 0.9**step)) * mean / size

@@ -1,6 +1,6 @@
 """Fits task-aware routing: targets, tasks, classifier, scores, experts, alphas and lengths, each from cross-fitted figures.
 
-It must not know files or encoders; torch is loaded by the training of experts alone.
+It must not know files or encoders.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from foresail_router.strategies.task_aware.discovery import (
     task_centres,
 )
 from foresail_router.strategies.task_aware.experts import Experts, Floats
+from foresail_router.strategies.task_aware.experts_fit import ExpertData, train_experts
 from foresail_router.strategies.task_aware.mixing import fit_alphas, fit_scale
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
 from foresail_router.strategies.task_aware.settings import TaskAwareSettings
@@ -138,8 +139,6 @@ def _fit_experts(
     seed: int,
 ) -> tuple[Experts, Array]:
     """Return the experts of all prompts, and what experts of the other folds foresee of each prompt."""
-    from foresail_router.strategies.task_aware.experts_fit import ExpertData, train_experts
-
     # Ease is every model's, so every task's head may change it.
     heads = np.concatenate([np.ones((len(candidates), 1), dtype=np.bool_), candidates], axis=1)
     joint = targets.joint
