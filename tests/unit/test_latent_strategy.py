@@ -18,7 +18,7 @@ from tests.support.learning import make_matrix
 
 from foresail_router.data.splits import fold_of
 from foresail_router.strategies.base import AnswerEmbeddings, Features, State, TrainingSet, find_strategy, uses_answers
-from foresail_router.strategies.lookahead.latent import LatentStrategy, calibrate
+from foresail_router.strategies.lookahead.latent import LatentStrategy, calibrate, read_settings
 
 KINDS = ("Work", "I spe", "Write")
 WIDTH = 8
@@ -236,3 +236,11 @@ def test_it_is_one_of_those_that_answers_are_embedded_for() -> None:
     assert uses_answers(find_strategy("latent-lookahead"))
     assert not uses_answers(find_strategy("knn"))
     assert len(LatentStrategy.configurations) <= 3
+
+
+@pytest.mark.parametrize("file", ["latent.json", "latent_ablations.json"])
+def test_every_variant_of_the_ablation_has_settings_that_exist(file: str) -> None:
+    variants = json.loads((Path(__file__).parents[2] / "benchmarks" / file).read_bytes())
+    for variant in variants.values():
+        assert variant["strategy"] == "latent-lookahead"
+        read_settings(variant["settings"])

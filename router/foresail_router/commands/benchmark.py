@@ -82,6 +82,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default=2,
         help="processes of one thread each (default: %(default)s)",
     )
+    parser.add_argument(
+        "--answer-tokens",
+        metavar="M",
+        type=_answer_tokens,
+        default=64,
+        help="how much of recorded answers is read by strategies that learn from them (default: %(default)s, as `train` does)",
+    )
     shared.add_encoder_arguments(parser)
 
 
@@ -176,13 +183,15 @@ def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], Prepar
     from foresail_router.features.cache import CachedEncoder, default_cache_directory
     from foresail_router.features.encoder import answer_encoder, packaged_encoder
     from foresail_router.strategies.base import AnswerEmbeddings, find_strategy, uses_answers
-    from foresail_router.strategies.lookahead.answers import OPENING_TOKENS, embed_answers
+    from foresail_router.strategies.lookahead.answers import embed_answers
 
     cache = arguments.cache_dir or default_cache_directory()
     encoder = CachedEncoder(packaged_encoder("int8", threads=arguments.threads), cache)
     of_answers = None
     if any(uses_answers(find_strategy(variant.strategy)) for variant in grid.variants):
-        of_answers = CachedEncoder(answer_encoder(opening_tokens=OPENING_TOKENS, threads=arguments.threads), cache)
+        of_answers = CachedEncoder(
+            answer_encoder(opening_tokens=arguments.answer_tokens, threads=arguments.threads), cache
+        )
 
     def load(name: str) -> PreparedPool:
         source, _, pool = name.rpartition(":")
@@ -207,6 +216,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 64:
         raise argparse.ArgumentTypeError(f"{value} is not a number from 1 to 64")
+    return value
+
+
+def _answer_tokens(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 254:
+        raise argparse.ArgumentTypeError(f"{value} is not a number of tokens from 1 to 254")
     return value
 
 
