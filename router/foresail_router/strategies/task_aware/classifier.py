@@ -16,34 +16,40 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class TaskClassifier:
-    """Linear scores of a prompt's features (width x tasks), sharpened to memberships.
+    """Linear scores of a prompt's features (width x tasks of all levels), sharpened to memberships level by level.
 
-    `centres` are the tasks' mean directions (tasks x width): a prompt farther from all of them than `least_cosine`, or of which no
-    membership reaches `least_membership`, is of no task.
+    A level is a set of tasks at one resolution: `sizes` says how many, `sharpness` how sharply they are told apart. Those of level `main`
+    are the tasks as such, and `centres` are their mean directions (tasks x width): a prompt farther from all of them than `least_cosine`,
+    or of which no membership reaches `least_membership`, is of no task.
     """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     centres: NDArray[np.float32]
-    sharpness: float
+    sizes: tuple[int, ...]
+    sharpness: tuple[float, ...]
+    main: int
     least_cosine: float
     least_membership: float
 
     @property
     def tasks(self) -> int:
-        """How many tasks there are."""
-        return len(self.bias)
+        """How many tasks the main level has."""
+        return len(self.centres)
 
-    def memberships(self, features: NDArray[np.float32]) -> Array:
-        """Return the memberships of one prompt (features of length width), which sum to 1, or are all 0 where no task fits."""
+    def assign(self, features: NDArray[np.float32]) -> tuple[Array, Array]:
+        """Return one prompt's memberships in tasks, and in those of all levels together; each sums to 1, or is all 0 where no task fits."""
         if not self.tasks:
-            return np.zeros(0)
+            return np.zeros(0), np.zeros(len(self.bias))
+        scores = features @ self.weights + self.bias
+        parts = np.split(scores, np.cumsum(self.sizes)[:-1])
+        levels = [sharpen(part[None], sharp)[0] for part, sharp in zip(parts, self.sharpness, strict=True)]
+        of_task = levels[self.main]
         length = float(np.sqrt(features @ features))
         cosine = float((self.centres @ features).max()) / length if length > 0 else -1.0
-        shares: Array = sharpen((features @ self.weights + self.bias)[None], self.sharpness)[0]
-        if cosine < self.least_cosine or shares.max() < self.least_membership:
-            return np.zeros(self.tasks)
-        return shares
+        if cosine < self.least_cosine or of_task.max() < self.least_membership:
+            return np.zeros(self.tasks), np.zeros(len(self.bias))
+        return of_task, np.concatenate(levels) / len(levels)
 
 
 def sharpen(scores: NDArray[np.floating[Any]], sharpness: float) -> Array:

@@ -33,7 +33,7 @@ from foresail_router.strategies.task_aware.tables import shrunken_table
 from foresail_router.strategies.task_aware.targets import Targets, is_flat
 
 CLASSIFIER_PENALTY = 1.0
-SHARPNESSES = (8.0, 16.0, 32.0)
+SHARPNESSES = (8.0, 16.0, 32.0, 64.0)
 # Two models whose smoothed quality differs by less are equally good on prompts like this.
 _TIE = 0.02
 _PRIOR_PROMPTS = 10.0
@@ -46,10 +46,10 @@ _CLUSTERS_AT_ONE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Discovery:
-    """The tasks found: each prompt's (`NONE` for no task), and its cross-fitted memberships (prompts x tasks, rows sum to 1).
+class Level:
+    """The tasks of one resolution: each prompt's (`NONE` for no task), and its cross-fitted memberships (prompts x tasks, rows sum to 1).
 
-    `utility` is the mean score, off-fold, of routing by task scores alone.
+    `utility` is the mean score of routing by what the tasks of other folds say of each advantage.
     """
 
     task: NDArray[np.int64]
@@ -64,6 +64,19 @@ class Discovery:
         return int(self.members.shape[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Levels from coarse to fine, all of which have scores, and which of them routes best; that one's tasks are the tasks as such."""
+
+    levels: tuple[Level, ...]
+    main: int
+
+    @property
+    def best(self) -> Level:
+        """The level that routes best."""
+        return self.levels[self.main]
+
+
 def discover(
     training: TrainingSet,
     vectors: NDArray[np.float32],
@@ -74,17 +87,24 @@ def discover(
     seed: int,
     progress: Progress,
 ) -> Discovery:
-    """Return the best routing tasks among those that the settings allow; `vectors` (prompts x width, unit length) are what the graph sees."""
-    best: Discovery | None = None
-    for resolution, community in _communities(training, vectors, settings, seed=seed, progress=progress):
-        found = _judge(community, resolution, training, targets, ridge)
-        # Among equals the coarser tasks, which come first: rounded, so that the last bits of a sum never decide.
-        if best is None or round(found.utility, 6) > round(best.utility, 6):
-            best = found
-    if best is None:
-        raise AssertionError("settings hold at least one resolution")
-    progress(f"{best.tasks} tasks found")
-    return best
+    """Return the tasks that the settings allow; `vectors` (prompts x width, unit length) are what the graph sees. None may be found."""
+    levels = [
+        _judge(community, resolution, training, targets, ridge)
+        for resolution, community in _communities(training, vectors, settings, seed=seed, progress=progress)
+        if (community != NONE).any()
+    ]
+    if not levels:
+        progress("no tasks found")
+        return nothing_found(len(vectors))
+    # Among equals the coarser tasks, which come first: rounded, so that the last bits of a sum never decide.
+    main = max(range(len(levels)), key=lambda number: (round(levels[number].utility, 6), -number))
+    progress(f"{levels[main].tasks} tasks found")
+    return Discovery(tuple(levels), main)
+
+
+def nothing_found(prompts: int) -> Discovery:
+    """Return a discovery without tasks."""
+    return Discovery((Level(np.full(prompts, NONE, dtype=np.int64), np.zeros((prompts, 0)), 1.0, 0.0, 0.0),), 0)
 
 
 def cross_fitted_table(members: Array, values: Array, folds: NDArray[np.int64]) -> Array:
@@ -145,12 +165,9 @@ def _edges(
 
 def _judge(
     community: NDArray[np.int64], resolution: float, training: TrainingSet, targets: Targets, ridge: FoldedRidge
-) -> Discovery:
-    tasks = int(community.max()) + 1 if len(community) else 0
+) -> Level:
+    tasks = int(community.max()) + 1
     score, folds = training.outcomes.score, training.folds
-    if not tasks:
-        usual = np.broadcast_to(targets.mean, score.shape)
-        return Discovery(community, np.zeros((len(score), 0)), SHARPNESSES[0], resolution, routed_score(score, usual))
     raw = ridge.cross_fit(one_hot(community, tasks), CLASSIFIER_PENALTY)
     best: tuple[float, float, Array, Array] | None = None
     for sharpness in SHARPNESSES:
@@ -162,7 +179,7 @@ def _judge(
     if best is None:
         raise AssertionError("at least one sharpness is tried")
     _, sharpness, members, foreseen = best
-    return Discovery(community, members, sharpness, resolution, routed_score(score, targets.mean + foreseen))
+    return Level(community, members, sharpness, resolution, routed_score(score, targets.mean + foreseen))
 
 
 def _labels(training: TrainingSet) -> NDArray[np.int64]:

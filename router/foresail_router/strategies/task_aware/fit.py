@@ -18,8 +18,10 @@ from foresail_router.strategies.task_aware.classifier import TaskClassifier
 from foresail_router.strategies.task_aware.discovery import (
     CLASSIFIER_PENALTY,
     Discovery,
+    Level,
     cross_fitted_table,
     discover,
+    nothing_found,
     one_hot,
     routed_score,
     task_centres,
@@ -63,51 +65,52 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
     score = training.outcomes.score
     targets = split_score(score, lambda ease: ridge.cross_fit(ease, _QUALITY_PENALTIES[1]))
     if settings.stages == "experts":
-        found = Discovery(
-            np.full(len(score), -1), np.zeros((len(score), 0)), 1.0, 1.0, routed_score(score, targets.mean + 0 * score)
-        )
+        found = nothing_found(len(score))
     else:
         found = discover(
             training, _vectors(training, raw, settings), targets, ridge, settings, seed=seed, progress=progress
         )
-    candidates = candidate_sets(found.members, score, settings.coverage)
+    candidates = candidate_sets(found.best.members, score, settings.coverage)
     progress("training experts")
     penalty = ridge.best_penalty(targets.advantage, _QUALITY_PENALTIES)
     experts, own = _fit_experts(training, features, targets, found, candidates, ridge, penalty, settings, seed)
-    of_task = cross_fitted_table(found.members, targets.joint, training.folds)
+    of_task = np.mean(
+        [cross_fitted_table(level.members, targets.joint, training.folds) for level in found.levels], axis=0
+    )
     progress("calibrating")
-    least, alpha, alphas = _fit_mixture(targets, found, _Estimates(own, of_task), settings)
-    mixed = _mix(own, of_task, found.members, alphas, least)
-    table = shrunken_table(found.members, targets.joint)
+    least, alpha, alphas = _fit_mixture(targets, found.best, _Estimates(own, of_task), settings)
+    mixed = _mix(own, of_task, found.best.members, alphas, least)
+    tables = [shrunken_table(level.members, targets.joint) for level in found.levels]
+    scores, scores_std = (np.concatenate([getattr(table, part) for table in tables]) for part in ("mean", "std"))
     scale = [fit_scale(targets.ease, mixed[:, :1]), fit_scale(targets.advantage, mixed[:, 1:])]
     classifier = _fit_classifier(features, found, ridge, least)
     known = np.isfinite(score)
     quality = targets.mean + scale[0] * mixed[:, :1] + scale[1] * mixed[:, 1:]
     noise = np.square(np.where(known, score - quality, 0.0)).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     prompts = training.outcomes.prompts
-    nearness = _nearness(features, classifier.centres, found.task)
+    nearness = _nearness(features, classifier.centres, found.best.task)
     return Parts(
         view,
         centre,
         size,
         classifier,
         experts,
-        Mixture(*(_floats(part) for part in (table.mean, table.std, alphas, targets.mean, np.array(scale)))),
+        Mixture(*(_floats(part) for part in (scores, scores_std, alphas, targets.mean, np.array(scale)))),
         _fit_doubt(features, noise, known, penalty),
         _fit_lengths(training, ridge, features.shape[1]),
         describe_tasks(
             training.outcomes.texts,
             [prompt.id for prompt in prompts],
             [prompt.task for prompt in prompts],
-            found.task,
+            found.best.task,
             nearness,
             candidates,
             alphas,
         ),
         {
             "alpha": alpha,
-            "resolution": found.resolution,
-            "task_utility": found.utility,
+            "resolution": found.best.resolution,
+            "task_utility": found.best.utility,
             "utility": routed_score(score, quality),
         },
     )
@@ -141,21 +144,21 @@ def _fit_experts(
     """Return the experts of all prompts, and what experts of the other folds foresee of each prompt."""
     # Ease is every model's, so every task's head may change it.
     heads = np.concatenate([np.ones((len(candidates), 1), dtype=np.bool_), candidates], axis=1)
-    joint = targets.joint
+    joint, members = targets.joint, found.best.members
     own = np.zeros(joint.shape)
     for fold in ridge.numbers:
         rest = training.folds != fold
-        data = ExpertData(features[rest], joint[rest], found.members[rest])
+        data = ExpertData(features[rest], joint[rest], members[rest])
         start = ridge.fit(joint, penalty, without=int(fold))
         experts = train_experts(data, start, heads, rank=settings.rank, seed=seed)
         for row in np.flatnonzero(~rest):
-            own[row] = experts.foresee(features[row], found.members[row])
-    data = ExpertData(features, joint, found.members)
+            own[row] = experts.foresee(features[row], members[row])
+    data = ExpertData(features, joint, members)
     return train_experts(data, ridge.fit(joint, penalty), heads, rank=settings.rank, seed=seed), own
 
 
 def _fit_mixture(
-    targets: Targets, found: Discovery, estimates: _Estimates, settings: TaskAwareSettings
+    targets: Targets, found: Level, estimates: _Estimates, settings: TaskAwareSettings
 ) -> tuple[float, float, Array]:
     """Return the least membership of a task that is believed, alpha over all, and alphas per task."""
     if not found.tasks:
@@ -185,16 +188,22 @@ def _mix(own: Array, of_task: Array, members: Array, alphas: Array, least: float
 
 
 def _fit_classifier(features: Floats, found: Discovery, ridge: FoldedRidge, least: float) -> TaskClassifier:
-    width = features.shape[1]
-    if not found.tasks:
-        empty = np.zeros((width, 0), dtype=np.float32)
-        return TaskClassifier(empty, empty[0], empty.T, sharpness=1.0, least_cosine=-1.0, least_membership=0.0)
-    weights, bias = ridge.fit(one_hot(found.task, found.tasks), CLASSIFIER_PENALTY)
-    centres = task_centres(found.task, features, found.tasks)
-    lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
-    nearest = (features @ centres.T).max(axis=1) / lengths
-    least_cosine = float(np.quantile(nearest, _FAR_SHARE))
-    return TaskClassifier(_floats(weights), _floats(bias), centres, found.sharpness, least_cosine, least)
+    fitted = [ridge.fit(one_hot(level.task, level.tasks), CLASSIFIER_PENALTY) for level in found.levels]
+    centres = task_centres(found.best.task, features, found.best.tasks)
+    least_cosine = -1.0
+    if found.best.tasks:
+        lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
+        least_cosine = float(np.quantile((features @ centres.T).max(axis=1) / lengths, _FAR_SHARE))
+    return TaskClassifier(
+        _floats(np.concatenate([weights for weights, _ in fitted], axis=1)),
+        _floats(np.concatenate([bias for _, bias in fitted])),
+        centres,
+        tuple(level.tasks for level in found.levels),
+        tuple(level.sharpness for level in found.levels),
+        found.main,
+        least_cosine,
+        least,
+    )
 
 
 def _nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:

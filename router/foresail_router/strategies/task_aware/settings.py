@@ -17,8 +17,8 @@ class TaskAwareSettings:
 
     `communities`: Leiden on the graph, k-means on the vectors, or the known labels as a reference. `texts`: what discovery embeds;
     `auto` is descriptions where there are any, and where one is missing it is the prompt. `stages`: both, task scores alone, or quality heads alone. `beta` is
-    the share of the cosine in an edge's weight, the rest is ranking agreement. `resolutions` are tried in turn (for k-means, numbers
-    of clusters). `neighbours` bounds a prompt's edges; `smoothing` is how many neighbours its model ranking is taken from.
+    the share of the cosine in an edge's weight, the rest is ranking agreement. `resolutions` are all used for scores, and the best of them is shown
+    and has experts (for k-means they scale the number of clusters). `neighbours` bounds a prompt's edges; `smoothing` is how many neighbours its model ranking is taken from.
     `coverage` is the share of a task's prompts for which its candidates hold a best answer. `rank` is that of a task's head.
     """
 

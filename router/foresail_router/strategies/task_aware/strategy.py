@@ -25,10 +25,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """How estimates are put together, per task (rows) or over all.
+    """How estimates are put together.
 
-    `scores` and `scores_std` (tasks x 1 + models: ease, advantages) are the tasks' shrunken scores; `alphas` weigh the prompt's own
-    estimate against them. `mean` (models) is what is added to both; `scale` (ease, advantages) corrects their slope.
+    `scores` and `scores_std` (tasks of all levels x 1 + models: ease, advantages) are the tasks' shrunken scores; `alphas` (tasks) weigh
+    the prompt's own estimate against them. `mean` (models) is what is added to both; `scale` (ease, advantages) corrects their slope.
     """
 
     scores: Floats
@@ -93,7 +93,9 @@ class TaskAwareStrategy:
     @property
     def task_scores(self) -> Array:
         """What each model scores on each task, shrunk (tasks x models)."""
-        scores = self._parts.mixture.scores.astype(np.float64)
+        classifier = self._parts.classifier
+        before = sum(classifier.sizes[: classifier.main])
+        scores = self._parts.mixture.scores[before : before + classifier.tasks].astype(np.float64)
         quality: Array = np.clip(self._parts.mixture.mean + scores[:, :1] + scores[:, 1:], 0.0, 1.0)
         return quality
 
@@ -113,7 +115,7 @@ class TaskAwareStrategy:
 
     def memberships(self, features: Features) -> Array:
         """Return each prompt's memberships (prompts x tasks), which sum to 1, or are all 0 where no task fits."""
-        rows = [self._parts.classifier.memberships(row) for row in self._features(features)]
+        rows = [self._parts.classifier.assign(row)[0] for row in self._features(features)]
         return np.stack(rows) if rows else np.empty((0, self._parts.classifier.tasks))
 
     def _features(self, features: Features) -> Floats:
@@ -122,15 +124,15 @@ class TaskAwareStrategy:
 
     def _predict_one(self, row: Floats) -> Array:
         parts, mixture = self._parts, self._parts.mixture
-        members = parts.classifier.memberships(row)
+        members, of_all_levels = parts.classifier.assign(row)
         estimate = parts.experts.foresee(row, members)
         variance = parts.doubt.variance(row)
         if members.any():
             alpha = float(members @ mixture.alphas)
-            of_task = members @ mixture.scores
+            of_task = of_all_levels @ mixture.scores
             apart = np.square(mixture.scores - of_task) + np.square(mixture.scores_std)
             estimate = alpha * estimate + (1.0 - alpha) * of_task
-            unknown = members @ apart
+            unknown = of_all_levels @ apart
             variance = alpha**2 * variance + (1.0 - alpha) ** 2 * (unknown[0] + unknown[1:])
         quality = mixture.mean + mixture.scale[0] * estimate[0] + mixture.scale[1] * estimate[1:]
         return np.concatenate(
@@ -155,7 +157,9 @@ class TaskAwareStrategy:
             arrays[f"mixture.{name}"] = getattr(parts.mixture, name)
         config = {
             "size": parts.size,
-            "sharpness": parts.classifier.sharpness,
+            "sizes": list(parts.classifier.sizes),
+            "sharpness": list(parts.classifier.sharpness),
+            "main": parts.classifier.main,
             "least_cosine": parts.classifier.least_cosine,
             "least_membership": parts.classifier.least_membership,
             "prompts": parts.doubt.prompts,
@@ -174,7 +178,9 @@ class TaskAwareStrategy:
                 weights=_floats(arrays["classifier.weights"]),
                 bias=_floats(arrays["classifier.bias"]),
                 centres=_floats(arrays["classifier.centres"]),
-                sharpness=_number(config, "sharpness"),
+                sizes=tuple(int(size) for size in config["sizes"]),
+                sharpness=tuple(float(value) for value in config["sharpness"]),
+                main=int(config["main"]),
                 least_cosine=_number(config, "least_cosine"),
                 least_membership=_number(config, "least_membership"),
             )
@@ -198,9 +204,10 @@ class TaskAwareStrategy:
                 read_facts(config["tasks"], models=models),
                 {str(name): float(value) for name, value in config["figures"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state of the strategy lacks {error}") from error
-        _check_shapes(state, len(parts.tasks), models=models, width=width)
+        _check_levels(classifier, len(parts.tasks))
+        _check_shapes(state, len(parts.tasks), sum(classifier.sizes), models=models, width=width)
         return cls(parts)
 
 
@@ -215,18 +222,26 @@ def _number(config: Mapping[str, Any], name: str) -> float:
     return float(value)
 
 
-def _check_shapes(state: State, tasks: int, *, models: int, width: int) -> None:
+def _check_levels(classifier: TaskClassifier, tasks: int) -> None:
+    sizes, sharpness = classifier.sizes, classifier.sharpness
+    if len(sizes) != len(sharpness) or not all(0 < value < np.inf for value in sharpness):
+        raise ValueError("its sharpness is not a number above 0 for each level")
+    if not 0 <= classifier.main < len(sizes) or sizes[classifier.main] != tasks or min(sizes) < 0:
+        raise ValueError("its levels do not fit the tasks")
+
+
+def _check_shapes(state: State, tasks: int, of_all_levels: int, *, models: int, width: int) -> None:
     arrays = state.arrays
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("its arrays hold numbers that are not finite")
     inputs, outputs = len(arrays["features.centre"]), 1 + models
     hidden, rank = arrays["experts.trunk"].shape[-1], arrays["experts.down"].shape[-1]
     shapes = {
-        "classifier.weights": (inputs, tasks),
-        "classifier.bias": (tasks,),
+        "classifier.weights": (inputs, of_all_levels),
+        "classifier.bias": (of_all_levels,),
         "classifier.centres": (tasks, inputs),
-        "mixture.scores": (tasks, outputs),
-        "mixture.scores_std": (tasks, outputs),
+        "mixture.scores": (of_all_levels, outputs),
+        "mixture.scores_std": (of_all_levels, outputs),
         "mixture.alphas": (tasks,),
         "mixture.mean": (models,),
         "mixture.scale": (2,),
