@@ -61,6 +61,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help='JSON of changed strategies, for ablations: {"<name>": {"strategy": "<name>", "settings": {...}}}',
     )
     parser.add_argument(
+        "--descriptions",
+        metavar="FILE",
+        type=Path,
+        help="descriptions of the prompts' tasks, as `foresail describe` writes them, for strategies that learn from them",
+    )
+    parser.add_argument(
         "--seeds", metavar="N", type=_positive, default=1, help="seeds 0 to N - 1 (default: %(default)s)"
     )
     parser.add_argument("--folds", metavar="K", type=_folds, default=5, help="folds (default: %(default)s)")
@@ -177,13 +183,15 @@ def _pools(arguments: argparse.Namespace) -> list[str]:
 
 def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], PreparedPool]:
     from foresail_router.data.answers import load_answers
+    from foresail_router.data.descriptions import descriptions_of, read_descriptions
     from foresail_router.data.matrix import OutcomeMatrix
     from foresail_router.data.sources import load_data
     from foresail_router.evaluation.benchmark.prepared import prepare
     from foresail_router.features.cache import CachedEncoder, default_cache_directory
     from foresail_router.features.encoder import answer_encoder, packaged_encoder
-    from foresail_router.strategies.base import AnswerEmbeddings, find_strategy, uses_answers
+    from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings, find_strategy, uses_answers
     from foresail_router.strategies.lookahead.answers import embed_answers
+    from foresail_router.strategies.task_aware.descriptions import embed_descriptions
 
     cache = arguments.cache_dir or default_cache_directory()
     encoder = CachedEncoder(packaged_encoder("int8", threads=arguments.threads), cache)
@@ -192,6 +200,11 @@ def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], Prepar
         of_answers = CachedEncoder(
             answer_encoder(opening_tokens=arguments.answer_tokens, threads=arguments.threads), cache
         )
+
+    described = None if arguments.descriptions is None else read_descriptions(arguments.descriptions)
+
+    def descriptions(data: OutcomeMatrix) -> DescriptionEmbeddings | None:
+        return None if described is None else embed_descriptions(descriptions_of(data.texts, described), encoder)
 
     def load(name: str) -> PreparedPool:
         source, _, pool = name.rpartition(":")
@@ -205,7 +218,15 @@ def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], Prepar
 
         data = load_data(arguments.data, source or None, pool)
         try:
-            return prepare(name, data, encoder.encode, answers, folds=arguments.folds, folds_by=arguments.folds_by)
+            return prepare(
+                name,
+                data,
+                encoder.encode,
+                answers,
+                folds=arguments.folds,
+                folds_by=arguments.folds_by,
+                descriptions=descriptions,
+            )
         except ValueError as error:
             raise UserError(f"--pools {name}: {error}") from None
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.records import Prompt
 from foresail_router.data.splits import fold_of
-from foresail_router.strategies.base import AnswerEmbeddings, Features, TrainingSet
+from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings, Features, TrainingSet
 
 _MATRICES = ("score", "input_tokens", "output_tokens", "cost_usd")
 FoldsBy = str
@@ -25,17 +25,22 @@ FOLDS_BY = ("text", "task")
 
 @dataclass(frozen=True, slots=True)
 class PreparedPool:
-    """A pool's complete prompts with embeddings (float16) and folds; `answers` is None where no strategy of the run looks at them."""
+    """A pool's complete prompts with embeddings (float16) and folds; `answers` is None where no strategy of the run looks at them.
+
+    `descriptions` is None where the run has none.
+    """
 
     name: str
     outcomes: OutcomeMatrix
     embeddings: NDArray[np.float16]
     folds: NDArray[np.int64]
     answers: AnswerEmbeddings | None
+    descriptions: DescriptionEmbeddings | None = None
 
     def training_set(self, features: Features, *, with_answers: bool) -> TrainingSet:
         """Return all of it as a training set; `features` are this pool's, kept by the caller so that they are counted once."""
-        return TrainingSet(features, self.outcomes, self.folds, self.answers if with_answers else None)
+        answers = self.answers if with_answers else None
+        return TrainingSet(features, self.outcomes, self.folds, answers, self.descriptions)
 
     def features(self) -> Features:
         """Return the features of all prompts."""
@@ -48,6 +53,8 @@ class PreparedPool:
         digest.update(self.embeddings.tobytes() + self.folds.tobytes())
         if with_answers and self.answers is not None:
             digest.update(self.answers.vectors.tobytes() + self.answers.known.tobytes())
+        if self.descriptions is not None:
+            digest.update(self.descriptions.vectors.tobytes() + self.descriptions.known.tobytes())
         return digest.hexdigest()
 
 
@@ -59,6 +66,7 @@ def prepare(
     *,
     folds: int,
     folds_by: FoldsBy,
+    descriptions: Callable[[OutcomeMatrix], DescriptionEmbeddings | None] | None = None,
 ) -> PreparedPool:
     """Return the complete prompts of `data` with what strategies see of them; raises `ValueError` when folds cannot be made."""
     complete = data.rows(data.complete)
@@ -69,13 +77,16 @@ def prepare(
     if empty:
         raise ValueError(f"fold {empty[0]} of {folds} is empty; ask for fewer folds, or add prompts")
     vectors = encode(complete.texts).astype(np.float16)
-    return PreparedPool(name, complete, vectors, numbers, answers(complete))
+    described = None if descriptions is None else descriptions(complete)
+    return PreparedPool(name, complete, vectors, numbers, answers(complete), described)
 
 
 def write_pool(path: Path, pool: PreparedPool) -> None:
     """Write a pool for workers: `path` and, with answers, a second file beside it."""
     arrays: dict[str, NDArray[Any]] = {name: getattr(pool.outcomes, name) for name in _MATRICES}
     arrays |= {"embeddings": pool.embeddings, "folds": pool.folds}
+    if pool.descriptions is not None:
+        arrays |= {"descriptions": pool.descriptions.vectors, "described": pool.descriptions.known.astype(np.uint8)}
     prompts = json.dumps([asdict(prompt) for prompt in pool.outcomes.prompts]).encode()
     arrays["prompts"] = np.frombuffer(prompts, dtype=np.uint8)
     arrays["models"] = np.frombuffer(json.dumps(pool.outcomes.models).encode(), dtype=np.uint8)
@@ -95,7 +106,10 @@ def read_pool(path: Path, name: str, *, with_answers: bool) -> PreparedPool:
     if with_answers and _answers_path(path).exists():
         stored = load_file(_answers_path(path))
         answers = AnswerEmbeddings(stored["vectors"], stored["known"].astype(np.bool_))
-    return PreparedPool(name, outcomes, arrays["embeddings"], arrays["folds"], answers)
+    descriptions = None
+    if "descriptions" in arrays:
+        descriptions = DescriptionEmbeddings(arrays["descriptions"], arrays["described"].astype(np.bool_))
+    return PreparedPool(name, outcomes, arrays["embeddings"], arrays["folds"], answers, descriptions)
 
 
 def _answers_path(path: Path) -> Path:
