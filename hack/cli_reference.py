@@ -45,12 +45,27 @@ def _section(name: str, command: Command) -> str:
     choices = "".join(
         f"\nOne of {' and '.join(f'`{_usage(action)}`' for action in group)} is required.\n" for group in groups
     )
-    rows = "".join(_rows(parser))
-    return f"## foresail {name}\n\n{_sentence(command.help)}\n\n| argument | meaning |\n|---|---|\n{rows}{choices}"
+    head = f"## foresail {name}\n\n{_sentence(command.help)}\n\n"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return head + "\n".join(_subsections(name, action))
+    return f"{head}{_table(parser)}{choices}"
+
+
+def _subsections(name: str, actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> Iterator[str]:
+    for listed in actions._choices_actions:
+        table = _table(actions.choices[listed.dest])
+        yield f"### foresail {name} {listed.dest}\n\n{_sentence(listed.help or '')}\n\n{table}"
+
+
+def _table(parser: argparse.ArgumentParser) -> str:
+    return f"| argument | meaning |\n|---|---|\n{''.join(_rows(parser))}"
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
         text = (action.help or "") % {**vars(action), "prog": parser.prog}
         if action.required and action.option_strings:
             text += " (required)"

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from tests.support.tiny_backbones import make_examples, save_backbone, tiny_recipe
+from tokenizers.processors import TemplateProcessing
 
-from foresail_router.lookahead.backbones import load_causal, load_masked, model_token_numbers
+from foresail_router.lookahead.backbones import load_causal, load_masked, load_tokenizer, model_token_numbers
 from foresail_router.lookahead.causal import CausalLookahead
-from foresail_router.lookahead.examples import Example
+from foresail_router.lookahead.examples import Example, prompt_tokens
 from foresail_router.lookahead.masked import MaskedLookahead
 from foresail_router.lookahead.networks import build_network
 from foresail_router.lookahead.packing import Layout
@@ -179,6 +180,16 @@ def test_separate_rows_hide_the_other_models_answers(bert: Path, tmp_path: Path)
         assert torch.allclose(*sums) is not joint
 
 
+def test_a_prompt_without_any_answer_is_learned_from_too(llama: Path, bert: Path, tmp_path: Path) -> None:
+    example = replace(make_examples()[0], answers=(None, None, None))
+    for variant, backbone in (("causal", llama), ("masked", bert)):
+        core = build_network(tiny_recipe(backbone, variant), 3, device=CPU, states=tmp_path).core
+        sums = core.sums([example], progress=0.0, seed=0)
+        assert sums.routing > 0
+        assert sums.language == 0
+        (sums.routing + sums.language).backward()
+
+
 def test_a_backbone_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     from foresail_api.errors import UserError
 
@@ -200,3 +211,16 @@ def test_new_tokens_begin_near_the_mean_of_the_old(llama: Path, tmp_path: Path) 
     distance = np.linalg.norm(core.model_tokens.detach().numpy() - weight.mean(axis=0), axis=1)
     assert (distance > 0).all()
     assert (distance < np.linalg.norm(weight - weight.mean(axis=0), axis=1).mean()).all()
+
+
+def test_prompts_are_cut_from_the_left_and_begun_as_the_decoder_expects(llama: Path, bert: Path) -> None:
+    tokenizer = load_tokenizer(str(llama))
+    recipe = tiny_recipe(llama, "causal", prompt_tokens=3)
+    texts = ["w0 w1 w2 w3", "", "w5"]
+    ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("w1", "w2", "w3", "w5", "[UNK]")}
+    cut = [(ids["w1"], ids["w2"], ids["w3"]), (ids["[UNK]"],), (ids["w5"],)]
+    assert prompt_tokens(tokenizer, texts, recipe) == cut
+    tokenizer.bos_token = "[CLS]"
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
+    assert prompt_tokens(tokenizer, texts, recipe) == [(2, *tokens) for tokens in cut]
+    assert prompt_tokens(tokenizer, texts, tiny_recipe(bert, "masked", prompt_tokens=3)) == cut

@@ -14,8 +14,7 @@ from foresail_router.lookahead.examples import Example
 from foresail_router.lookahead.model_files import open_model
 from foresail_router.lookahead.networks import LookaheadNetwork, build_network
 from foresail_router.lookahead.recipe import Recipe, load_recipe
-from foresail_router.lookahead.runs import Material, train_once
-from foresail_router.lookahead.runs import test_once as apply_once
+from foresail_router.lookahead.runs import Material, measure_once, train_once
 from foresail_router.lookahead.training import History, Validation, train
 
 CPU = torch.device("cpu")
@@ -144,7 +143,7 @@ def test_a_trained_model_routes_prompts_it_never_saw(
     changes = {"batch": 12, "tokens_per_pass": 2000, "dropout": 0.0, "response_weight": 0.2}
     recipe = tiny_recipe(backbones[kind], variant, learning_rate=rate, epochs=epochs, **changes)
     done = train_once(material, recipe, tmp_path / "run", lambda message: None)
-    figures = apply_once(material, tmp_path / "run", lambda message: None)
+    figures = measure_once(material, tmp_path / "run", lambda message: None)
     assert figures["score"] > 0.9
     assert figures["gap_closed"] > 0.8
     assert figures["brier"] < figures["brier_constant"]

@@ -16,6 +16,8 @@ from foresail_api.console import Command
 from foresail_api.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from foresail_router.lookahead.parallel import Parallel
     from foresail_router.lookahead.recipe import Recipe
     from foresail_router.lookahead.runs import Material
@@ -88,9 +90,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train(arguments: argparse.Namespace, parallel: Parallel, device: object) -> None:
+def _train(arguments: argparse.Namespace, parallel: Parallel, device: torch.device) -> None:
     from foresail_router.lookahead.recipe import load_recipe
-    from foresail_router.lookahead.runs import test_once, train_once
+    from foresail_router.lookahead.runs import measure_once, train_once
 
     shared.check_artifact_argument(arguments.output)
     recipe = _changed(load_recipe(arguments.recipe), arguments)
@@ -102,14 +104,14 @@ def _train(arguments: argparse.Namespace, parallel: Parallel, device: object) ->
         f"{arguments.output}: validation {done['validation_score']:.4f} at step {done['best_step']} of {done['steps']}"
     )
     if arguments.test_fold is not None:
-        figures = test_once(material, arguments.output, shared.say)
+        figures = measure_once(material, arguments.output, shared.say)
         print(
             f"fold {arguments.test_fold}: score {figures['score']:.4f}, "
             f"{figures['gain_over_best_single_points']:+.2f} points over the best single model, gap closed {figures['gap_closed']:.3f}"
         )
 
 
-def _experiment(arguments: argparse.Namespace, parallel: Parallel, device: object) -> None:
+def _experiment(arguments: argparse.Namespace, parallel: Parallel, device: torch.device) -> None:
     from foresail_router.lookahead.experiment import load_plan, run_experiment
 
     if parallel.processes > 1:
@@ -130,9 +132,7 @@ def _experiment(arguments: argparse.Namespace, parallel: Parallel, device: objec
     print(arguments.output / "results.json")
 
 
-def _predict(arguments: argparse.Namespace, parallel: Parallel, device: object) -> None:
-    import torch
-
+def _predict(arguments: argparse.Namespace, parallel: Parallel, device: torch.device) -> None:
     from foresail_router.data.records import read_prompts
     from foresail_router.data.rows import write_rows
     from foresail_router.lookahead.model_files import open_model
@@ -140,7 +140,7 @@ def _predict(arguments: argparse.Namespace, parallel: Parallel, device: object) 
     if arguments.output.suffix != ".parquet":
         raise UserError(f"-o {arguments.output}: is written as parquet; name it .parquet")
     prompts = list(read_prompts(arguments.prompts, other_columns=True))
-    model = open_model(arguments.model, device=torch.device(str(device)), states=_states(arguments))
+    model = open_model(arguments.model, device=device, states=_states(arguments))
     with shared.ticking(len(prompts), "predicting") as tick:
         logits, quality = model.predict([prompt.prompt for prompt in prompts], tick)
     rows = (
@@ -152,15 +152,13 @@ def _predict(arguments: argparse.Namespace, parallel: Parallel, device: object) 
     print(f"{arguments.output}: {len(prompts)} prompts x {len(model.models)} models")
 
 
-def _material(arguments: argparse.Namespace, parallel: Parallel, device: object, fold: int | None) -> Material:
-    import torch
-
+def _material(arguments: argparse.Namespace, parallel: Parallel, device: torch.device, fold: int | None) -> Material:
     from foresail_router.data.answers import load_answers
     from foresail_router.lookahead.runs import Material
 
     outcomes = shared.load(arguments)
     answers = load_answers(arguments.data, arguments.source, outcomes)
-    return Material(outcomes, answers, fold, torch.device(str(device)), _states(arguments), parallel)
+    return Material(outcomes, answers, fold, device, _states(arguments), parallel)
 
 
 def _states(arguments: argparse.Namespace) -> Path:

@@ -130,7 +130,8 @@ class CausalLookahead(nn.Module):
                 places.extend(range(place, place + len(answer)))
                 wanted.extend(answer)
                 taken, place = taken + len(block), place + 1 + len(block)
-        return source, starts, (torch.tensor(numbers), torch.tensor(places), torch.tensor(wanted))
+        rows_and_places = torch.tensor([numbers, places], dtype=torch.long)
+        return source, starts, (rows_and_places[0], rows_and_places[1], torch.tensor(wanted, dtype=torch.long))
 
 
 def _written(example: Example, models: int) -> tuple[tuple[int, ...], ...]:

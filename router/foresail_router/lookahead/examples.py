@@ -99,11 +99,15 @@ def make_examples(
 
 
 def prompt_tokens(tokenizer: Any, texts: Sequence[str], recipe: Recipe) -> list[tuple[int, ...]]:
-    """Return each text's last `prompt_tokens` tokens, without special ones: what is asked for mostly stands at the end."""
+    """Return each text's last `prompt_tokens` tokens: what is asked for mostly stands at the end.
+
+    A decoder that expects a first token is given it in front; an encoder's own tokens are set around the prompt by its model.
+    """
     # No token is worth more than so many characters in running text, and a text of megabytes need not be tokenised to be cut.
     kept = [text[-_CHARACTERS_PER_TOKEN * recipe.prompt_tokens :] for text in texts]
     found = tokenizer(kept, add_special_tokens=False)["input_ids"] if kept else []
-    return [tuple(tokens[-recipe.prompt_tokens :]) or (_filler(tokenizer),) for tokens in found]
+    first = _first_tokens(tokenizer) if recipe.variant == "causal" else ()
+    return [(*first, *(tokens[-recipe.prompt_tokens :] or [_filler(tokenizer)])) for tokens in found]
 
 
 def _answer_tokens(tokenizer: Any, answers: Answers, recipe: Recipe) -> dict[int, tuple[int, ...]]:
@@ -115,6 +119,11 @@ def _answer_tokens(tokenizer: Any, answers: Answers, recipe: Recipe) -> dict[int
     found = tokenizer(texts, add_special_tokens=False)["input_ids"]
     closing = [] if end is None else [end]
     return {number: tuple([*tokens, *closing][: recipe.answer_tokens]) for number, tokens in enumerate(found)}
+
+
+def _first_tokens(tokenizer: Any) -> tuple[int, ...]:
+    begun = tokenizer("a")["input_ids"]
+    return (tokenizer.bos_token_id,) if begun and begun[0] == tokenizer.bos_token_id else ()
 
 
 def _filler(tokenizer: Any) -> int:

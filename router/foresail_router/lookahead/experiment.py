@@ -24,7 +24,7 @@ from foresail_router.lookahead.runs import (
     TEST_FILE,
     TRAINING_FILE,
     Material,
-    test_once,
+    measure_once,
     test_rows,
     train_once,
 )
@@ -159,7 +159,7 @@ def _train(plan: Plan, run: Run, material: Material, directory: Path, progress: 
 
 
 def _test(run: Run, material: Material, directory: Path, progress: Progress) -> None:
-    test_once(material, directory / run.name, lambda message: progress(f"{run.name}: {message}"))
+    measure_once(material, directory / run.name, lambda message: progress(f"{run.name}: {message}"))
 
 
 def _report(plan: Plan, material: Material, directory: Path) -> dict[str, Any]:

@@ -79,9 +79,12 @@ class MaskedLookahead(nn.Module):
         routing = routing_sum(self._judge(hidden), examples)
         if not writes:
             return Sums(routing, routing.new_zeros(()))
-        numbers = [number for number, row in enumerate(rows) for _ in row.places]
-        places = [place for row in rows for place in row.places]
-        wanted = torch.tensor([token for row in rows for token in row.wanted], device=hidden.device, dtype=torch.long)
+        found = [
+            (number, place, token)
+            for number, row in enumerate(rows)
+            for place, token in zip(row.places, row.wanted, strict=True)
+        ]
+        numbers, places, wanted = torch.tensor(found, dtype=torch.long, device=hidden.device).view(-1, 3).unbind(dim=1)
         logits = self.language_head(hidden[numbers, places])
         return Sums(routing, functional.cross_entropy(logits.float(), wanted, reduction="sum"))
 

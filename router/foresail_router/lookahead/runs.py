@@ -89,7 +89,7 @@ def train_once(material: Material, recipe: Recipe, directory: Path, progress: Pr
     return done
 
 
-def test_once(material: Material, directory: Path, progress: Progress) -> dict[str, float]:
+def measure_once(material: Material, directory: Path, progress: Progress) -> dict[str, float]:
     """Apply the model in `directory` to the prompts of the test fold that have all scores, and return and keep its figures."""
     path = directory / TEST_FILE
     if path.exists():
