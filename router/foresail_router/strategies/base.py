@@ -173,6 +173,7 @@ _STRATEGIES = {
     "carrot-knn": "foresail_router.strategies.baselines.neighbours:CarrotKnnBaseline",
     "carrot-linear": "foresail_router.strategies.baselines.linear:CarrotLinearBaseline",
     "latent-lookahead": "foresail_router.strategies.lookahead.latent:LatentStrategy",
+    "fused": "foresail_router.strategies.fused.strategy:FusedStrategy",
     "task-aware": "foresail_router.strategies.task_aware.strategy:TaskAwareStrategy",
 }
 

@@ -88,7 +88,7 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
     quality = targets.mean + scale[0] * mixed[:, :1] + scale[1] * mixed[:, 1:]
     noise = np.square(np.where(known, score - quality, 0.0)).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     prompts = training.outcomes.prompts
-    nearness = _nearness(features, classifier.centres, found.best.task)
+    nearness = task_nearness(features, classifier.centres, found.best.task)
     return Parts(
         view,
         centre,
@@ -96,8 +96,8 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
         classifier,
         experts,
         Mixture(*(_floats(part) for part in (scores, scores_std, alphas, targets.mean, np.array(scale)))),
-        _fit_doubt(features, noise, known, penalty),
-        _fit_lengths(training, ridge, features.shape[1]),
+        fit_doubt(features, noise, known, penalty),
+        fit_lengths(training, ridge, features.shape[1]),
         describe_tasks(
             training.outcomes.texts,
             [prompt.id for prompt in prompts],
@@ -206,20 +206,20 @@ def _fit_classifier(features: Floats, found: Discovery, ridge: FoldedRidge, leas
     )
 
 
-def _nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:
+def task_nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:
     if not len(centres):
         return np.zeros(len(features))
     lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
     return np.asarray((features * centres[np.maximum(task, 0)]).sum(axis=1) / lengths, dtype=np.float64)
 
 
-def _fit_doubt(features: Floats, noise: Array, known: NDArray[np.bool_], penalty: float) -> Doubt:
+def fit_doubt(features: Floats, noise: Array, known: NDArray[np.bool_], penalty: float) -> Doubt:
     wide = features.astype(np.float64)
     precision = np.linalg.inv(wide.T @ wide + penalty * np.eye(features.shape[1]))
     return Doubt(_floats(precision), _floats(noise), _floats(known.mean(axis=0)), float(len(features)), penalty)
 
 
-def _fit_lengths(training: TrainingSet, ridge: FoldedRidge, width: int) -> TokenLengths:
+def fit_lengths(training: TrainingSet, ridge: FoldedRidge, width: int) -> TokenLengths:
     actual = np.log1p(training.outcomes.output_tokens)
     if np.isfinite(actual).sum(axis=0).min() < _FEWEST_LENGTHS:
         return constant_lengths(MarginalLengths.fit(training.outcomes), width)

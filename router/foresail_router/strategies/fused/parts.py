@@ -1,0 +1,61 @@
+"""What a fitted fused strategy consists of, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foresail_router.strategies.base import Array
+from foresail_router.strategies.fused.memberships import Level
+from foresail_router.strategies.fused.smoother import Smoother
+from foresail_router.strategies.lookahead.network import Networks
+from foresail_router.strategies.task_aware.strategy import Doubt
+from foresail_router.strategies.task_aware.tasks import TaskFacts
+from foresail_router.strategies.task_aware.token_lengths import TokenLengths
+from foresail_router.strategies.views import View
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear smoother of deviations: `weights` (features x 1 + models), `bias`."""
+
+    weights: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """How components become quality: `mean` (models) is added; `scale` corrects the slopes of ease and advantages."""
+
+    mean: Floats
+    scale: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that a fitted strategy consists of; a component that was left out is None, or no level."""
+
+    view: View
+    centre: Floats
+    size: float
+    linear: Linear | None
+    smoother: Smoother | None
+    networks: Networks | None
+    levels: Mapping[str, Level]
+    joint: Joint
+    doubt: Doubt
+    lengths: TokenLengths
+    tasks: tuple[TaskFacts, ...]
+    figures: Mapping[str, float]
+
+
+def deviations(quality: Array, mean: Array) -> Array:
+    """Return ease and advantages (prompts x 1 + models) of qualities (prompts x models) around the models' means."""
+    apart = quality - mean
+    ease = apart.mean(axis=1, keepdims=True)
+    return np.concatenate([ease, apart - ease], axis=1)

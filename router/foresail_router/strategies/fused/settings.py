@@ -1,0 +1,49 @@
+"""What may be chosen of the fused strategy, and its reading from plain settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+COMPONENTS = ("linear", "neighbours", "networks", "tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSettings:
+    """`components` are averaged with equal weights; `neighbours` are looked at; `penalty` of the linear smoother is in usual prompts.
+
+    `labels` lets known source labels be weak supervision, `discovered` adds the discovered tasks' own table, `answers` lets the networks
+    learn to foresee answers where there are any.
+    """
+
+    components: tuple[str, ...] = COMPONENTS
+    neighbours: int = 250
+    penalty: float = 30.0
+    labels: bool = True
+    discovered: bool = True
+    answers: bool = True
+    hidden: int = 96
+    epochs: int = 6
+
+
+def read_settings(settings: Mapping[str, Any] | None) -> FusedSettings:
+    """Return settings with the defaults of what is not said; raises `ValueError` for one that is not known or not of its type."""
+    given = dict(settings or {})
+    known = {field.name: field for field in fields(FusedSettings)}
+    default = FusedSettings()
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"fused has no setting {name!r}; it has: {', '.join(sorted(known))}")
+        if name == "components":
+            chosen = tuple(value)
+            if not chosen or set(chosen) - set(COMPONENTS):
+                raise ValueError(f"components {value!r} are not some of: {', '.join(COMPONENTS)}")
+            given[name] = chosen
+            continue
+        wanted = type(getattr(default, name))
+        if wanted is float and type(value) is int:
+            given[name] = float(value)
+        elif type(value) is not wanted:
+            raise ValueError(f"the setting {name} is {value!r}; expected a {wanted.__name__}")
+    return FusedSettings(**given)

@@ -1,0 +1,116 @@
+"""The fused strategy applied: the components' estimates averaged, scaled as held-out prompts asked for, with lengths and doubt.
+
+Each prompt is worked out alone, with numpy, so that estimates do not depend on what else is asked. It must not know how anything was
+learned.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foresail_router.strategies.base import Array, Features, Predictions, Progress, Settings, State, TrainingSet
+from foresail_router.strategies.fused.parts import Parts, deviations
+from foresail_router.strategies.fused.state import read_parts
+from foresail_router.strategies.task_aware.tasks import TaskFacts
+
+Floats = NDArray[np.float32]
+
+
+class FusedStrategy:
+    """See the module."""
+
+    configurations: ClassVar[tuple[Settings, ...]] = (
+        {},
+        {"neighbours": 120},
+        {"penalty": 100.0, "neighbours": 400},
+    )
+    uses_answers: ClassVar[bool] = True
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def tasks(self) -> tuple[TaskFacts, ...]:
+        """The discovered tasks, largest first."""
+        return self._parts.tasks
+
+    @classmethod
+    def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
+        """Fit all components and join them by what each foresaw of inner folds; raises `ValueError` as the protocol says."""
+        from foresail_router.strategies.fused.fit import fit_parts
+        from foresail_router.strategies.fused.settings import read_settings
+
+        return cls(fit_parts(training, read_settings(settings), seed=seed, progress=progress))
+
+    def predict(self, features: Features) -> Predictions:
+        """Return estimates for each prompt; each is worked out alone."""
+        parts = self._parts
+        view = parts.view.apply(features)
+        rows = [self._predict_one(row) for row in view]
+        stacked = np.stack(rows) if rows else np.empty((0, 7, len(parts.joint.mean)))
+        return Predictions(*(stacked[:, index] for index in range(7)))
+
+    def _predict_one(self, seen: Floats) -> Array:
+        parts = self._parts
+        row = (seen - parts.centre) * np.float32(parts.size)
+        estimates = np.stack(self._components(seen, row))
+        mixed = estimates.mean(axis=0)
+        ease, advantage = parts.joint.scale[0] * mixed[0], parts.joint.scale[1] * mixed[1:]
+        quality = np.clip(parts.joint.mean + ease + advantage, 0.0, 1.0)
+        apart = np.square(estimates[:, :1] + estimates[:, 1:] - mixed[:1] - mixed[1:]).mean(axis=0)
+        std = np.sqrt(parts.doubt.variance(row) + apart)
+        return np.concatenate([quality[None], std[None], parts.lengths.foresee(row)]).astype(np.float64)
+
+    def _components(self, seen: Floats, row: Floats) -> list[Array]:
+        """Return each component's deviations (1 + models): ease, advantages."""
+        parts, found = self._parts, []
+        if parts.linear is not None:
+            found.append(np.asarray(row @ parts.linear.weights + parts.linear.bias, dtype=np.float64))
+        if parts.smoother is not None:
+            found.append(parts.smoother.foresee(row))
+        if parts.networks is not None:
+            quality = parts.networks.quality(seen[None])[:, 0].astype(np.float64).mean(axis=0)
+            found.append(deviations(quality[None], parts.joint.mean.astype(np.float64))[0])
+        if parts.levels:
+            found.append(np.sum([level.foresee(row) for level in parts.levels.values()], axis=0))
+        return found
+
+    def state(self) -> State:
+        """Return weights, points, tables and the view as arrays, tasks and single numbers as configuration."""
+        parts = self._parts
+        arrays: dict[str, NDArray[Any]] = {
+            **parts.view.arrays(),
+            **parts.lengths.arrays(),
+            "features.centre": parts.centre,
+            "doubt.precision": parts.doubt.precision,
+            "doubt.noise": parts.doubt.noise,
+            "doubt.outcomes": parts.doubt.outcomes,
+            "joint.mean": parts.joint.mean,
+            "joint.scale": parts.joint.scale,
+        }
+        config: dict[str, Any] = {
+            "size": parts.size,
+            "prompts": parts.doubt.prompts,
+            "penalty": parts.doubt.penalty,
+            "sharpness": {name: level.sharpness for name, level in parts.levels.items()},
+            "figures": dict(parts.figures),
+            "tasks": [task.plain() for task in parts.tasks],
+        }
+        if parts.linear is not None:
+            arrays |= {"linear.weights": parts.linear.weights, "linear.bias": parts.linear.bias}
+        if parts.smoother is not None:
+            arrays |= parts.smoother.arrays()
+            config["neighbours"], config["temperature"] = parts.smoother.neighbours, parts.smoother.temperature
+        if parts.networks is not None:
+            arrays |= parts.networks.arrays()
+        for name, level in parts.levels.items():
+            arrays |= level.arrays(name)
+        return State(arrays, config)
+
+    @classmethod
+    def from_state(cls, state: State, *, models: int, width: int) -> Self:
+        """Rebuild; raises `ValueError` when an array is missing, not finite, or of another shape than the rest."""
+        return cls(read_parts(state, models=models, width=width))
