@@ -112,9 +112,9 @@ class IprBaseline(NetworkBaseline):
     """
 
     configurations: ClassVar[tuple[Settings, ...]] = (
-        {"epochs": 8, "dropout": 0.3, "decay": 10.0, "tolerance": 0.01},
         {"epochs": 8, "dropout": 0.3, "decay": 1.0, "tolerance": 0.02},
-        {"epochs": 4, "dropout": 0.3, "decay": 10.0, "tolerance": 0.05},
+        {"epochs": 8, "dropout": 0.3, "decay": 1.0, "tolerance": 0.05},
+        {"epochs": 8, "dropout": 0.3, "decay": 0.1, "tolerance": 0.02},
     )
 
     @classmethod

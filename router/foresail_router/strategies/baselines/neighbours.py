@@ -123,7 +123,7 @@ class SmoothieBaseline(LearnedBaseline):
     encoder. Scores are used only to map that variance to a quality (one slope, and here one intercept, for all models).
     """
 
-    configurations: ClassVar[tuple[Settings, ...]] = ({"neighbours": 100}, {"neighbours": 20}, {"neighbours": 500})
+    configurations: ClassVar[tuple[Settings, ...]] = ({"neighbours": 500}, {"neighbours": 100}, {"neighbours": 2000})
     uses_answers: ClassVar[bool] = True
     relative: ClassVar[bool] = True
     one_intercept: ClassVar[bool] = True
