@@ -29,18 +29,12 @@ if TYPE_CHECKING:
     from foresail_router.strategies.base import Strategy
 
 
-# The first that this release has.
-_DEFAULTS = ("fused", "knn")
-
-
 def _configure(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument(
         "-o", "--output", metavar="ARTIFACT", type=Path, required=True, help="directory to write the artifact to"
     )
-    parser.add_argument(
-        "--strategy", metavar="NAME", help="how to learn (default: the first of fused and knn that this release has)"
-    )
+    parser.add_argument("--strategy", metavar="NAME", default="fused", help="how to learn (default: %(default)s)")
     parser.add_argument(
         "--reproducible",
         action="store_true",
@@ -78,10 +72,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     started = time.monotonic()
     check_artifact_argument(arguments.output)
-    name = arguments.strategy or _default_strategy()
-    strategy = _check_strategy(name)
+    strategy = _check_strategy(arguments.strategy)
     data = load(arguments)
-    recipe = Recipe(name, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed)
+    recipe = Recipe(
+        arguments.strategy, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed
+    )
     source = load_package()
     encoder = cached(packaged_encoder(recipe.training_precision, threads=arguments.threads, source=source), arguments)
     answers = _answers(arguments, data, source) if uses_answers(strategy) else None
@@ -102,12 +97,6 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}\n{digest}")
     say(f"done in {time.monotonic() - started:.1f} s")
     return 0
-
-
-def _default_strategy() -> str:
-    from foresail_router.strategies.base import strategy_names
-
-    return next(name for name in _DEFAULTS if name in strategy_names())
 
 
 def _check_strategy(name: str) -> type[Strategy]:
