@@ -17,9 +17,11 @@ from foresail_api.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from foresail_router.evaluation.benchmark.cells import CellFacts
     from foresail_router.evaluation.benchmark.grid import Grid, Variant
     from foresail_router.evaluation.benchmark.prepared import PreparedPool
     from foresail_router.evaluation.benchmark.results import Summary
+    from foresail_router.evaluation.benchmark.worker import Job
 
 DEFAULT_POOLS = (
     "mmlu_pro:default",
@@ -120,16 +122,24 @@ def _run(arguments: argparse.Namespace) -> int:
         folds_by=arguments.folds_by,
         focus=focus,
         say=shared.say,
-        tick=lambda job, facts: shared.say(
-            f"{job.cell.label}: {facts.fit_seconds:.1f} s"
-            if facts.error is None
-            else f"{job.cell.label}: {facts.error}"
-        ),
+        tick=_teller(total),
     )
     summary = conduct(grid, _loader(arguments, grid), course)
     write_reports(arguments.output, summary)
     print(summary_text(summary))
     return _finish(arguments.output, summary)
+
+
+def _teller(total: int) -> Callable[[Job, CellFacts], object]:
+    done = 0
+
+    def tell(job: Job, facts: CellFacts) -> None:
+        nonlocal done
+        done += 1
+        took = f"{facts.fit_seconds:.1f} s" if facts.error is None else f"not fitted: {facts.error}"
+        shared.say(f"[{done} of at most {total}] {job.cell.label}: {took}")
+
+    return tell
 
 
 def _finish(directory: Path, summary: Summary) -> int:

@@ -156,7 +156,8 @@ def _with_means(grid: Grid, pools: list[PoolResult], drawn: Drawn, run: RunFacts
         }
         means[title] = {name: result[0] for name, result in found.items() if result is not None}
     baselines = [variant.name for variant in grid.variants if variant.baseline and variant.name != focus]
-    targets = judge(Evidence(focus, pools, drawn, plain, baselines, run))
+    # Targets are about prompts of known tasks.
+    targets = judge(Evidence(focus, pools, drawn, plain, baselines, run)) if run.folds_by == "text" else ()
     return Summary(focus, tuple(pools), {title: found for title, found in means.items() if found}, targets, run)
 
 
