@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foresail_router.strategies.task_aware.mixing import fit_alphas, fit_scale
+from foresail_router.strategies.task_aware.mixing import cautious_share, fit_alphas, fit_scale
 from foresail_router.strategies.task_aware.tables import candidate_sets, shrunken_table
 from foresail_router.strategies.task_aware.targets import is_flat, split_score
 
@@ -104,3 +104,14 @@ def test_the_foreseen_ease_stands_in_where_not_all_models_answered() -> None:
     assert np.isnan(targets.advantage[1, 1])
     assert np.isnan(targets.ease[2, 0])
     assert is_flat(score).tolist() == [False, True, True]
+
+
+def test_many_equal_models_are_routed_with_caution_and_different_ones_boldly() -> None:
+    generator = np.random.default_rng(0)
+    mean = np.linspace(0.5, 0.8, 20)
+    equal = (generator.random((2000, 20)) < mean).astype(float)
+    assert cautious_share(equal, mean, generator.normal(0, 0.2, (2000, 20))) < 0.5
+    advantage = np.where(generator.random((2000, 20)) < 0.5, 0.2, -0.2)
+    different = (generator.random((2000, 20)) < mean + advantage).astype(float)
+    assert cautious_share(different, mean, advantage) == 1.0
+    assert cautious_share(np.full((3, 2), np.nan), np.array([0.5, 0.4]), np.zeros((3, 2))) == 1.0

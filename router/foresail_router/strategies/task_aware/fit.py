@@ -28,7 +28,7 @@ from foresail_router.strategies.task_aware.discovery import (
 )
 from foresail_router.strategies.task_aware.experts import Experts, Floats
 from foresail_router.strategies.task_aware.experts_fit import ExpertData, train_experts
-from foresail_router.strategies.task_aware.mixing import fit_alphas, fit_scale
+from foresail_router.strategies.task_aware.mixing import cautious_share, fit_alphas, fit_scale
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
 from foresail_router.strategies.task_aware.settings import TaskAwareSettings
 from foresail_router.strategies.task_aware.strategy import Doubt, Mixture, Parts
@@ -83,6 +83,7 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
     tables = [shrunken_table(level.members, targets.joint) for level in found.levels]
     scores, scores_std = (np.concatenate([getattr(table, part) for table in tables]) for part in ("mean", "std"))
     scale = [fit_scale(targets.ease, mixed[:, :1]), fit_scale(targets.advantage, mixed[:, 1:])]
+    scale[1] *= cautious_share(score, targets.mean, scale[1] * mixed[:, 1:])
     classifier = _fit_classifier(features, found, ridge, least)
     known = np.isfinite(score)
     quality = targets.mean + scale[0] * mixed[:, :1] + scale[1] * mixed[:, 1:]
@@ -207,6 +208,7 @@ def _fit_classifier(features: Floats, found: Discovery, ridge: FoldedRidge, leas
 
 
 def task_nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:
+    """Return the cosine of each prompt's features to the centre of its own task (0 without tasks)."""
     if not len(centres):
         return np.zeros(len(features))
     lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
@@ -214,12 +216,14 @@ def task_nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) ->
 
 
 def fit_doubt(features: Floats, noise: Array, known: NDArray[np.bool_], penalty: float) -> Doubt:
+    """Return what is not known of a ridge regression on these features; `noise` is the variance of each model's outcomes."""
     wide = features.astype(np.float64)
     precision = np.linalg.inv(wide.T @ wide + penalty * np.eye(features.shape[1]))
     return Doubt(_floats(precision), _floats(noise), _floats(known.mean(axis=0)), float(len(features)), penalty)
 
 
 def fit_lengths(training: TrainingSet, ridge: FoldedRidge, width: int) -> TokenLengths:
+    """Return lengths that follow from features, or the models' usual ones where too few are known."""
     actual = np.log1p(training.outcomes.output_tokens)
     if np.isfinite(actual).sum(axis=0).min() < _FEWEST_LENGTHS:
         return constant_lengths(MarginalLengths.fit(training.outcomes), width)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD = re.compile(r"[a-z][a-z'-]{2,23}")
+_WORD = re.compile(r"\b[a-z][a-z-]{1,22}[a-z]\b")
 _WORDS = 3
 _MOST_PROMPTS = 400
 # A word is a task's own only if so many of its prompts have it.
@@ -27,6 +27,7 @@ _COMMON = frozenset(
         the and for are but not you all any can her was one our out has had how its may new now who did get use with that this from they
         will have been were what when your said each which their them then than these those some would there into more other could also
         such only about where after between over under does following given find answer question true false none above below please
+        because first most many much number numbers his him himself itself self two three several according following make made
         """,
     )
 )
