@@ -22,6 +22,8 @@ COLUMNS = [
     "quality_std",
     "output_tokens",
     "output_tokens_p05",
+    "output_tokens_p50",
+    "output_tokens_p90",
     "output_tokens_p95",
     "cost_usd",
 ]
