@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -76,11 +76,14 @@ def conduct(grid: Grid, load: Callable[[str], PreparedPool], course: Course) -> 
             path = prepared / f"{number}.safetensors"
             known[name] = _prepare(load(name), path, grid)
             jobs += _jobs(grid, name, path, known[name], course.directory)
+        # Encoders and their caches: the processes that fit need that memory.
+        del load
+        prepared_mib, resting_mib = _peak_mib(), _resident_mib()
         ran = run_cells(jobs, processes=course.processes, done=course.tick)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
     course.say("summing up")
-    return _sum_up(grid, known, jobs, ran, course, started)
+    return _sum_up(grid, known, jobs, ran, course, started, (prepared_mib, resting_mib))
 
 
 def _prepare(pool: PreparedPool, path: Path, grid: Grid) -> _Known:
@@ -110,7 +113,15 @@ def _with_answers(variant: Variant) -> bool:
     return uses_answers(find_strategy(variant.strategy))
 
 
-def _sum_up(grid: Grid, known: dict[str, _Known], jobs: list[Job], ran: Run, course: Course, started: float) -> Summary:
+def _sum_up(
+    grid: Grid,
+    known: dict[str, _Known],
+    jobs: list[Job],
+    ran: Run,
+    course: Course,
+    started: float,
+    memory: tuple[float, float],
+) -> Summary:
     paths = {_identity(job.cell): job.target for job in jobs}
 
     def find(cell: Cell) -> StoredCell | None:
@@ -130,7 +141,7 @@ def _sum_up(grid: Grid, known: dict[str, _Known], jobs: list[Job], ran: Run, cou
         pools.append(
             summarise_pool(scored, pool.folds, selected, find, focus=course.focus, reasons=reasons, drawn=drawn)
         )
-    run = _run_facts(grid, ran, jobs, course, started)
+    run = _run_facts(grid, ran, jobs, course, started, memory)
     return _with_means(grid, pools, drawn, run, course.focus)
 
 
@@ -172,15 +183,19 @@ def _reason(grid: Grid, pool: str, variant: Variant, find: Callable[[Cell], Stor
     return "not all cells are done"
 
 
-def _run_facts(grid: Grid, ran: Run, jobs: list[Job], course: Course, started: float) -> RunFacts:
+def _run_facts(
+    grid: Grid, ran: Run, jobs: list[Job], course: Course, started: float, memory: tuple[float, float]
+) -> RunFacts:
     stored = [cell for job in jobs if (cell := read_cell(job.target)) is not None]
     worker = max((cell.facts.peak_memory_mib for cell in stored), default=0.0)
-    mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if os.uname().sysname == "Darwin" else 2**10)
+    prepared_mib, resting_mib = memory
+    mine = _peak_mib()
     return RunFacts(
         seconds=time.monotonic() - started,
         fitting_seconds=sum(cell.facts.fit_seconds for cell in stored),
         peak_process_mib=max(worker, mine),
-        peak_total_mib=mine + course.processes * worker,
+        # While pools are prepared and summed up this process is alone; while cells run it rests beside the others.
+        peak_total_mib=max(mine, prepared_mib, resting_mib + course.processes * worker),
         cells=len(jobs),
         cells_found=ran.found,
         processes=course.processes,
@@ -189,6 +204,19 @@ def _run_facts(grid: Grid, ran: Run, jobs: list[Job], course: Course, started: f
         folds_by=course.folds_by,
         broken=ran.broken,
     )
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _resident_mib() -> float:
+    """Return what this process holds now, or its peak where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return _peak_mib()
+    return pages * resource.getpagesize() / 2**20
 
 
 def _identity(cell: Cell) -> tuple[str, str, int, int, int]:
