@@ -94,9 +94,7 @@ def _prepare(pool: PreparedPool, path: Path, grid: Grid) -> _Known:
 
 
 def _jobs(grid: Grid, pool: str, path: Path, known: _Known, directory: Path) -> list[Job]:
-    # Those that need answers come last, so that a process loads a pool at most twice.
-    ordered = sorted(grid.variants, key=_with_answers)
-    return [
+    jobs = [
         Job(
             cell,
             path,
@@ -104,9 +102,12 @@ def _jobs(grid: Grid, pool: str, path: Path, known: _Known, directory: Path) -> 
             _with_answers(variant),
             timed=cell.fold == 0 and cell.seed == 0,
         )
-        for variant in ordered
+        for variant in grid.variants
         for cell in grid.cells(pool, variant)
     ]
+    # Those that need answers come last, so that a process loads a pool at most twice; cells of one fold and strategy come together.
+    places = {variant.name: number for number, variant in enumerate(grid.variants)}
+    return sorted(jobs, key=lambda job: (job.with_answers, job.cell.fold, places[job.cell.variant]))
 
 
 def _with_answers(variant: Variant) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from foresail_api.errors import UserError
 from foresail_router.evaluation.benchmark.cells import CellFacts, read_cell
-from foresail_router.evaluation.benchmark.worker import Job, run_job, start_worker
+from foresail_router.evaluation.benchmark.worker import Job, run_jobs, start_worker
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WAITING_PER_PROCESS = 2
@@ -53,12 +54,13 @@ def _run(jobs: Sequence[Job], processes: int, done: Callable[[Job, CellFacts], o
     context = multiprocessing.get_context("spawn")
     broken: list[tuple[str, str]] = []
     with ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker) as executor:
-        waiting: dict[Future[CellFacts], Job] = {}
+        waiting: dict[Future[tuple[CellFacts, ...]], tuple[Job, ...]] = {}
+        groups = [tuple(group) for _, group in itertools.groupby(jobs, key=_sharing)]
         try:
-            for number, job in enumerate(jobs):
-                waiting[executor.submit(run_job, job)] = job
-                if len(waiting) >= processes * _WAITING_PER_PROCESS or number == len(jobs) - 1:
-                    _collect(waiting, done, broken, every=number == len(jobs) - 1)
+            for number, group in enumerate(groups):
+                waiting[executor.submit(run_jobs, group)] = group
+                if len(waiting) >= processes * _WAITING_PER_PROCESS or number == len(groups) - 1:
+                    _collect(waiting, done, broken, every=number == len(groups) - 1)
         except BrokenExecutor:
             raise UserError(
                 "a process of the benchmark was ended from outside, for its memory perhaps; use fewer --processes"
@@ -70,7 +72,7 @@ def _run(jobs: Sequence[Job], processes: int, done: Callable[[Job, CellFacts], o
 
 
 def _collect(
-    waiting: dict[Future[CellFacts], Job],
+    waiting: dict[Future[tuple[CellFacts, ...]], tuple[Job, ...]],
     done: Callable[[Job, CellFacts], object],
     broken: list[tuple[str, str]],
     *,
@@ -78,9 +80,14 @@ def _collect(
 ) -> None:
     while waiting:
         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            job, facts = waiting.pop(future), future.result()
-            if facts.defect:
-                broken.append((job.cell.label, facts.error or ""))
-            done(job, facts)
+            for job, facts in zip(waiting.pop(future), future.result(), strict=True):
+                if facts.defect:
+                    broken.append((job.cell.label, facts.error or ""))
+                done(job, facts)
         if not every:
             return
+
+
+def _sharing(job: Job) -> tuple[str, int, str, bool]:
+    """Return what cells have in common that one process works out together."""
+    return job.cell.pool, job.cell.fold, job.cell.variant, job.with_answers

@@ -20,7 +20,7 @@ import numpy as np
 from foresail_router.evaluation.benchmark.cells import CellFacts, write_cell
 from foresail_router.evaluation.benchmark.grid import Cell
 from foresail_router.evaluation.benchmark.prepared import PreparedPool, read_pool
-from foresail_router.strategies.base import Features, Predictions, Strategy, find_strategy
+from foresail_router.strategies.base import Features, Predictions, Strategy, TrainingSet, find_strategy
 
 _TIMED_PROMPTS = 200
 _WARM_PROMPTS = 5
@@ -43,15 +43,35 @@ class _Loaded:
     with_answers: bool
     pool: PreparedPool
     features: Features
+    fold: int | None = None
+    side: TrainingSet | None = None
+    held_out: Features | None = None
+
+    def of_fold(self, fold: int) -> tuple[TrainingSet, Features]:
+        """Return the training side and the features of a fold, the same objects as long as the fold does not change.
+
+        What strategies derive of features lasts as long as these, so cells of one fold share that work.
+        """
+        if self.side is None or self.held_out is None or self.fold != fold:
+            self.side = self.held_out = None
+            test = self.pool.folds == fold
+            training = self.pool.training_set(self.features, with_answers=self.with_answers)
+            self.side, self.held_out, self.fold = training.rows(~test), self.features.rows(test), fold
+        return self.side, self.held_out
 
 
-# What this process has read last: jobs come pool by pool.
+# What this process has read last: jobs come pool by pool, and fold by fold.
 _loaded: _Loaded | None = None
 
 
 def start_worker() -> None:
     """Prepare a worker process: it ends when its parent does, however that ended."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def run_jobs(jobs: tuple[Job, ...]) -> tuple[CellFacts, ...]:
+    """Work out some cells of one pool, fold and strategy, in this process, so that they share what the strategy keeps of a fold."""
+    return tuple(run_job(job) for job in jobs)
 
 
 def run_job(job: Job) -> CellFacts:
@@ -61,9 +81,7 @@ def run_job(job: Job) -> CellFacts:
     """
     loaded = _load(job)
     strategy = find_strategy(job.cell.strategy)
-    training = loaded.pool.training_set(loaded.features, with_answers=job.with_answers)
-    test = loaded.pool.folds == job.cell.fold
-    side, held_out = training.rows(~test), loaded.features.rows(test)
+    side, held_out = loaded.of_fold(job.cell.fold)
     predictions = None
     started, used = time.perf_counter(), time.process_time()
     try:
