@@ -1,7 +1,6 @@
-"""The task view: source labels and discovered tasks as soft memberships of a prompt, and what models score on them.
+"""Levels of tasks: soft memberships of a prompt in groups, and what models score on a group beyond what the levels above say.
 
-What a model scores is global, then by source label, then by discovered task: each level is shrunken to the one above. Labels are seen in
-training alone; a prompt's label is foreseen. It must not know how a task was discovered.
+Applying a level is numpy alone. It must not know how groups were found.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.strategies.task_aware.classifier import sharpen
-from foresail_router.strategies.task_aware.discovery import SHARPNESSES, cross_fitted_table, one_hot
+from foresail_router.strategies.task_aware.discovery import CLASSIFIER_PENALTY, cross_fitted_table, one_hot
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
 from foresail_router.strategies.task_aware.tables import shrunken_table
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
-_PENALTY = 1.0
-_FEWEST_OF_LABEL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +39,24 @@ class Level:
         return {f"{name}.weights": self.weights, f"{name}.bias": self.bias, f"{name}.table": self.table}
 
 
-def label_groups(labels: list[str | None]) -> NDArray[np.int64]:
-    """Return the number of each prompt's source label, -1 where it has none or one of very few prompts."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        if label is not None:
-            counts[label] = counts.get(label, 0) + 1
-    usual = sorted(label for label, count in counts.items() if count >= _FEWEST_OF_LABEL)
-    numbers = {label: number for number, label in enumerate(usual)}
-    return np.array([-1 if label is None else numbers.get(label, -1) for label in labels], dtype=np.int64)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A group's shrunken means (groups x columns), the sharpness of memberships, and what other folds' tables foresee of each prompt."""
+
+    mean: Array
+    sharpness: float
+    cross_fitted: Array
 
 
-def fit_level(
-    group: NDArray[np.int64], targets: Array, ridge: FoldedRidge, folds: NDArray[np.int64]
-) -> tuple[Level, Array] | None:
-    """Return the level of these groups and what other folds' level foresees of each row; None with fewer than two groups.
+def fit_table(margins: Array, targets: Array, folds: NDArray[np.int64], sharpnesses: tuple[float, ...]) -> Table:
+    """Return the table at the sharpness of least cross-fitted error of advantages.
 
-    `targets` (prompts x columns, NaN where unknown) are deviations: of what levels above foresee, where there are any.
+    `margins` (prompts x groups) are cross-fitted; `targets` (prompts x 1 + models: ease, advantages; NaN where unknown) are deviations
+    from what levels above foresee.
     """
-    groups = int(group.max()) + 1 if len(group) else 0
-    if groups < 2:
-        return None
-    wanted = one_hot(group, groups)
-    raw = ridge.cross_fit(wanted, _PENALTY)
     best: tuple[float, float, Array, Array] | None = None
-    for sharpness in SHARPNESSES:
-        members = sharpen(raw, sharpness)
+    for sharpness in sharpnesses:
+        members = sharpen(margins, sharpness)
         foreseen = cross_fitted_table(members, targets, folds)
         error = round(float(np.nansum(np.square(targets[:, 1:] - foreseen[:, 1:]))), 6)
         if best is None or error < best[0]:
@@ -75,9 +64,21 @@ def fit_level(
     if best is None:
         raise AssertionError("at least one sharpness is tried")
     _, sharpness, members, foreseen = best
-    weights, bias = ridge.fit(wanted, _PENALTY)
-    table = shrunken_table(members, targets).mean
-    return Level(_floats(weights), _floats(bias), _floats(table), sharpness), foreseen
+    return Table(shrunken_table(members, targets).mean, sharpness, foreseen)
+
+
+def fit_level(
+    group: NDArray[np.int64],
+    members: Array,
+    sharpness: float,
+    targets: Array,
+    ridge: FoldedRidge,
+    folds: NDArray[np.int64],
+) -> tuple[Level, Array]:
+    """Return the level of discovered groups with cross-fitted memberships, and what other folds' tables foresee of each prompt."""
+    weights, bias = ridge.fit(one_hot(group, members.shape[1]), CLASSIFIER_PENALTY)
+    level = Level(_floats(weights), _floats(bias), _floats(shrunken_table(members, targets).mean), sharpness)
+    return level, cross_fitted_table(members, targets, folds)
 
 
 def _floats(array: NDArray[Any]) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.strategies.base import Array
+from foresail_router.strategies.fused.labels import LabelClassifier
 from foresail_router.strategies.fused.memberships import Level
 from foresail_router.strategies.fused.smoother import Smoother
 from foresail_router.strategies.lookahead.network import Networks
@@ -30,10 +31,14 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How components become quality: `mean` (models) is added; `scale` corrects the slopes of ease and advantages."""
+    """How components become quality: `mean` (models) is added; `scale` corrects the slopes of ease and advantages.
+
+    `usual_variance` (models) is the mean over prompts of q (1 - q): where a prompt's own is greater, outcomes tell less.
+    """
 
     mean: Floats
     scale: Floats
+    usual_variance: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,9 @@ class Parts:
     linear: Linear | None
     smoother: Smoother | None
     networks: Networks | None
+    labels: LabelClassifier | None
     levels: Mapping[str, Level]
+    components: tuple[str, ...]
     joint: Joint
     doubt: Doubt
     lengths: TokenLengths

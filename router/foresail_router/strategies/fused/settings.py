@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-COMPONENTS = ("linear", "neighbours", "networks", "tasks")
+COMPONENTS = ("linear", "neighbours", "networks", "labels", "tasks")
 
 
 @dataclass(frozen=True, slots=True)
 class FusedSettings:
     """`components` are averaged with equal weights; `neighbours` are looked at; `penalty` of the linear smoother is in usual prompts.
 
-    `labels` lets known source labels be weak supervision, `discovered` adds the discovered tasks' own table, `answers` lets the networks
-    learn to foresee answers where there are any.
+    The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered tasks add to it. `answers` lets
+    the networks learn to foresee answers where there are any; `hidden` and `epochs` are theirs. `caution` routes by less of the advantages
+    where that is better on inner folds.
     """
 
     components: tuple[str, ...] = COMPONENTS
     neighbours: int = 250
-    penalty: float = 30.0
-    labels: bool = True
-    discovered: bool = True
+    penalty: float = 100.0
     answers: bool = True
     hidden: int = 96
     epochs: int = 6
+    caution: bool = True
 
 
 def read_settings(settings: Mapping[str, Any] | None) -> FusedSettings:

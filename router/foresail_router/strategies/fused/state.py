@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.strategies.base import State
+from foresail_router.strategies.fused.labels import LabelClassifier
 from foresail_router.strategies.fused.memberships import Level
 from foresail_router.strategies.fused.parts import Joint, Linear, Parts
 from foresail_router.strategies.fused.smoother import Smoother
@@ -43,8 +44,14 @@ def read_parts(state: State, *, models: int, width: int) -> Parts:
             _linear(arrays, inputs, models),
             _smoother(state, inputs, models),
             Networks.from_arrays(arrays, models=models) if "networks.trunk" in arrays else None,
+            _labels(state, width, models),
             _levels(state, inputs, models),
-            Joint(_shaped(arrays, "joint.mean", models), _shaped(arrays, "joint.scale", 2)),
+            tuple(str(name) for name in config["components"]),
+            Joint(
+                _shaped(arrays, "joint.mean", models),
+                _shaped(arrays, "joint.scale", 2),
+                _shaped(arrays, "joint.usual_variance", models),
+            ),
             doubt,
             _lengths(arrays, inputs, models),
             read_facts(config["tasks"], models=models),
@@ -56,9 +63,18 @@ def read_parts(state: State, *, models: int, width: int) -> Parts:
         raise ValueError("its features do not fit the encoder")
     if parts.networks is not None and parts.networks.trunk.shape[1] != inputs:
         raise ValueError("its networks do not fit the features")
-    if not parts.levels and all(part is None for part in (parts.linear, parts.smoother, parts.networks)):
-        raise ValueError("it has no component")
+    held = {"linear": parts.linear, "neighbours": parts.smoother, "networks": parts.networks, "labels": parts.labels}
+    there = {name for name, part in held.items() if part is not None} | ({"tasks"} if parts.levels else set())
+    if not parts.components or not set(parts.components) <= there:
+        raise ValueError("its components are not all there")
     return parts
+
+
+def _labels(state: State, width: int, models: int) -> LabelClassifier | None:
+    if "labels.bias" not in state.arrays:
+        return None
+    sharpness = _number(state.config, "label_sharpness")
+    return LabelClassifier.from_arrays(state.arrays, sharpness=sharpness, columns=1 + models, width=width)
 
 
 def _linear(arrays: Mapping[str, NDArray[Any]], inputs: int, models: int) -> Linear | None:

@@ -19,13 +19,16 @@ from foresail_router.strategies.task_aware.tasks import TaskFacts
 Floats = NDArray[np.float32]
 
 
+_LEAST_VARIANCE = 0.01
+
+
 class FusedStrategy:
     """See the module."""
 
     configurations: ClassVar[tuple[Settings, ...]] = (
         {},
-        {"neighbours": 120},
-        {"penalty": 100.0, "neighbours": 400},
+        {"neighbours": 120, "penalty": 30.0},
+        {"neighbours": 400, "penalty": 300.0},
     )
     uses_answers: ClassVar[bool] = True
 
@@ -47,36 +50,41 @@ class FusedStrategy:
 
     def predict(self, features: Features) -> Predictions:
         """Return estimates for each prompt; each is worked out alone."""
-        parts = self._parts
-        view = parts.view.apply(features)
-        rows = [self._predict_one(row) for row in view]
-        stacked = np.stack(rows) if rows else np.empty((0, 7, len(parts.joint.mean)))
+        view = self._parts.view.apply(features)
+        rows = [self._predict_one(features, number, seen) for number, seen in enumerate(view)]
+        stacked = np.stack(rows) if rows else np.empty((0, 7, len(self._parts.joint.mean)))
         return Predictions(*(stacked[:, index] for index in range(7)))
 
-    def _predict_one(self, seen: Floats) -> Array:
-        parts = self._parts
+    def _predict_one(self, features: Features, number: int, seen: Floats) -> Array:
+        parts, joint = self._parts, self._parts.joint
         row = (seen - parts.centre) * np.float32(parts.size)
-        estimates = np.stack(self._components(seen, row))
+        estimates = self._components(features, number, seen, row)
         mixed = estimates.mean(axis=0)
-        ease, advantage = parts.joint.scale[0] * mixed[0], parts.joint.scale[1] * mixed[1:]
-        quality = np.clip(parts.joint.mean + ease + advantage, 0.0, 1.0)
+        quality = joint.mean + joint.scale[0] * mixed[0] + joint.scale[1] * mixed[1:]
+        quality = np.clip(quality, 0.0, 1.0)
+        # Outcomes of prompts that all models answer, or none does, vary little: so they tell much.
+        local = (quality * (1.0 - quality) + _LEAST_VARIANCE) / (joint.usual_variance + _LEAST_VARIANCE)
         apart = np.square(estimates[:, :1] + estimates[:, 1:] - mixed[:1] - mixed[1:]).mean(axis=0)
-        std = np.sqrt(parts.doubt.variance(row) + apart)
+        std = np.sqrt(parts.doubt.variance(row) * local + apart)
         return np.concatenate([quality[None], std[None], parts.lengths.foresee(row)]).astype(np.float64)
 
-    def _components(self, seen: Floats, row: Floats) -> list[Array]:
-        """Return each component's deviations (1 + models): ease, advantages."""
-        parts, found = self._parts, []
+    def _components(self, features: Features, number: int, seen: Floats, row: Floats) -> Array:
+        """Return each component's deviations (components x 1 + models): ease, advantages."""
+        parts, found = self._parts, {}
         if parts.linear is not None:
-            found.append(np.asarray(row @ parts.linear.weights + parts.linear.bias, dtype=np.float64))
+            found["linear"] = np.asarray(row @ parts.linear.weights + parts.linear.bias, dtype=np.float64)
         if parts.smoother is not None:
-            found.append(parts.smoother.foresee(row))
+            found["neighbours"] = parts.smoother.foresee(row)
         if parts.networks is not None:
             quality = parts.networks.quality(seen[None])[:, 0].astype(np.float64).mean(axis=0)
-            found.append(deviations(quality[None], parts.joint.mean.astype(np.float64))[0])
+            found["networks"] = deviations(quality[None], parts.joint.mean.astype(np.float64))[0]
+        of_label = np.zeros(1 + len(parts.joint.mean))
+        if parts.labels is not None:
+            embedding = np.asarray(features.embeddings[number], dtype=np.float32)
+            of_label = found["labels"] = parts.labels.foresee(features.lexical, number, embedding)
         if parts.levels:
-            found.append(np.sum([level.foresee(row) for level in parts.levels.values()], axis=0))
-        return found
+            found["tasks"] = of_label + np.sum([level.foresee(row) for level in parts.levels.values()], axis=0)
+        return np.stack([found[name] for name in parts.components])
 
     def state(self) -> State:
         """Return weights, points, tables and the view as arrays, tasks and single numbers as configuration."""
@@ -90,11 +98,13 @@ class FusedStrategy:
             "doubt.outcomes": parts.doubt.outcomes,
             "joint.mean": parts.joint.mean,
             "joint.scale": parts.joint.scale,
+            "joint.usual_variance": parts.joint.usual_variance,
         }
         config: dict[str, Any] = {
             "size": parts.size,
             "prompts": parts.doubt.prompts,
             "penalty": parts.doubt.penalty,
+            "components": list(parts.components),
             "sharpness": {name: level.sharpness for name, level in parts.levels.items()},
             "figures": dict(parts.figures),
             "tasks": [task.plain() for task in parts.tasks],
@@ -106,6 +116,9 @@ class FusedStrategy:
             config["neighbours"], config["temperature"] = parts.smoother.neighbours, parts.smoother.temperature
         if parts.networks is not None:
             arrays |= parts.networks.arrays()
+        if parts.labels is not None:
+            arrays |= parts.labels.arrays()
+            config["label_sharpness"] = parts.labels.sharpness
         for name, level in parts.levels.items():
             arrays |= level.arrays(name)
         return State(arrays, config)
