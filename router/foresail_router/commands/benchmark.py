@@ -196,17 +196,18 @@ def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], Prepar
     from foresail_router.data.descriptions import descriptions_of, read_descriptions
     from foresail_router.data.matrix import OutcomeMatrix
     from foresail_router.data.sources import load_data
+    from foresail_router.evaluation.benchmark.conduct import wants_answers
     from foresail_router.evaluation.benchmark.prepared import prepare
     from foresail_router.features.cache import CachedEncoder, default_cache_directory
     from foresail_router.features.encoder import answer_encoder, packaged_encoder
-    from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings, find_strategy, uses_answers
+    from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings
     from foresail_router.strategies.lookahead.answers import embed_answers
     from foresail_router.strategies.task_aware.descriptions import embed_descriptions
 
     cache = arguments.cache_dir or default_cache_directory()
     encoder = CachedEncoder(packaged_encoder("int8", threads=arguments.threads), cache)
     of_answers = None
-    if any(uses_answers(find_strategy(variant.strategy)) for variant in grid.variants):
+    if any(wants_answers(variant) for variant in grid.variants):
         of_answers = CachedEncoder(
             answer_encoder(opening_tokens=arguments.answer_tokens, threads=arguments.threads), cache
         )

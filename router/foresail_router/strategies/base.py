@@ -190,9 +190,9 @@ def find_strategy(name: str) -> type[Strategy]:
     return strategy
 
 
-def uses_answers(strategy: type[Strategy]) -> bool:
-    """Return whether a strategy learns from answers, so that they are worth embedding."""
-    return bool(getattr(strategy, "uses_answers", False))
+def uses_answers(strategy: type[Strategy], settings: Settings | None = None) -> bool:
+    """Return whether a strategy learns from answers, always or with these settings, so that they are worth embedding."""
+    return bool(getattr(strategy, "uses_answers", False) or (settings or {}).get("answers", False))
 
 
 def uses_descriptions(strategy: type[Strategy]) -> bool:

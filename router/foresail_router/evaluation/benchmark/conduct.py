@@ -88,7 +88,7 @@ def conduct(grid: Grid, load: Callable[[str], PreparedPool], course: Course) -> 
 
 def _prepare(pool: PreparedPool, path: Path, grid: Grid) -> _Known:
     write_pool(path, pool)
-    wanted = {_with_answers(variant) for variant in grid.variants}
+    wanted = {wants_answers(variant) for variant in grid.variants}
     keys = {with_answers: pool.fingerprint(with_answers=with_answers) for with_answers in wanted}
     return _Known(pool.outcomes, pool.folds, keys)
 
@@ -98,8 +98,8 @@ def _jobs(grid: Grid, pool: str, path: Path, known: _Known, directory: Path) -> 
         Job(
             cell,
             path,
-            cell_path(directory, cell, cell.key(known.keys[_with_answers(variant)])),
-            _with_answers(variant),
+            cell_path(directory, cell, cell.key(known.keys[wants_answers(variant)])),
+            wants_answers(variant),
             timed=cell.fold == 0 and cell.seed == 0,
         )
         for variant in grid.variants
@@ -110,8 +110,10 @@ def _jobs(grid: Grid, pool: str, path: Path, known: _Known, directory: Path) -> 
     return sorted(jobs, key=lambda job: (job.with_answers, job.cell.fold, places[job.cell.variant]))
 
 
-def _with_answers(variant: Variant) -> bool:
-    return uses_answers(find_strategy(variant.strategy))
+def wants_answers(variant: Variant) -> bool:
+    """Return whether a variant learns from answers in any of its configurations."""
+    strategy = find_strategy(variant.strategy)
+    return any(uses_answers(strategy, settings) for settings in variant.configurations)
 
 
 def _sum_up(

@@ -60,15 +60,18 @@ def fit_components(problem: Problem, settings: FusedSettings, *, seed: int, prog
         key = ("networks", settings.hidden, settings.epochs, settings.answers, seed)
         networks, foreseen["networks"] = problem.once(key, lambda: _fit_networks(problem, settings, seed, progress))
     labels, of_label = None, np.zeros(problem.targets.joint.shape)
-    fitted = problem.once("labels", lambda: _fit_labels(problem, progress))
-    if fitted is not None and {"labels", "tasks"} & set(settings.components):
+    wanted = settings.labels and {"labels", "tasks"} & set(settings.components)
+    fitted = problem.once("labels", lambda: _fit_labels(problem, progress)) if wanted else None
+    if fitted is not None:
         labels, of_label = fitted
         if "labels" in settings.components:
             foreseen["labels"] = of_label
     levels: dict[str, Level] = {}
     tasks: tuple[TaskFacts, ...] = ()
     if "tasks" in settings.components:
-        levels, tasks, rest = problem.once(("tasks", seed), lambda: _fit_tasks(problem, of_label, seed, progress))
+        levels, tasks, rest = problem.once(
+            ("tasks", fitted is None, seed), lambda: _fit_tasks(problem, of_label, seed, progress)
+        )
         if levels:
             foreseen["tasks"] = of_label + rest
     if not foreseen:

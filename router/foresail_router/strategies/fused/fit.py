@@ -16,6 +16,7 @@ from foresail_router.strategies.fused.components import Fitted, fit_components
 from foresail_router.strategies.fused.parts import Joint, Parts
 from foresail_router.strategies.fused.problem import Problem, shared_problem
 from foresail_router.strategies.fused.settings import FusedSettings
+from foresail_router.strategies.fused.weights import competitive_weights
 from foresail_router.strategies.task_aware.discovery import routed_score
 from foresail_router.strategies.task_aware.fit import fit_doubt, fit_lengths
 from foresail_router.strategies.task_aware.mixing import cautious_share, fit_scale
@@ -28,7 +29,7 @@ def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, prog
     problem = shared_problem(training)
     fitted = fit_components(problem, settings, seed=seed, progress=progress)
     progress("calibrating")
-    joint, quality = _join(problem, fitted, caution=settings.caution)
+    joint, quality = _join(problem, fitted, settings)
     score, targets = training.outcomes.score, problem.targets
     known = np.isfinite(score)
     noise = np.square(np.where(known, score - quality, 0.0)).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -52,16 +53,24 @@ def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, prog
     )
 
 
-def _join(problem: Problem, fitted: Fitted, *, caution: bool) -> tuple[Joint, Array]:
+def _join(problem: Problem, fitted: Fitted, settings: FusedSettings) -> tuple[Joint, Array]:
     """Return how components are joined, and the quality that is foreseen of inner folds (prompts x models)."""
     score, targets = problem.training.outcomes.score, problem.targets
-    mixed = np.mean(list(fitted.foreseen.values()), axis=0)
-    scale = np.array([fit_scale(targets.ease, mixed[:, :1]), fit_scale(targets.advantage, mixed[:, 1:])])
-    if caution:
-        scale[1] *= cautious_share(score, targets.mean, scale[1] * mixed[:, 1:])
-    quality = np.clip(targets.mean + scale[0] * mixed[:, :1] + scale[1] * mixed[:, 1:], 0.0, 1.0)
+    foreseen = np.stack(list(fitted.foreseen.values()))
+    ease = foreseen[:, :, :1].mean(axis=0)
+    if settings.weights == "equal":
+        mixed = foreseen[:, :, 1:].mean(axis=0)
+        weights = np.full(len(foreseen), fit_scale(targets.advantage, mixed) / len(foreseen))
+    else:
+        weights = competitive_weights(targets.advantage, foreseen[:, :, 1:], targets.mean)
+    advantage = np.tensordot(weights, foreseen[:, :, 1:], axes=1)
+    if settings.caution:
+        share = cautious_share(score, targets.mean, advantage)
+        weights, advantage = share * weights, share * advantage
+    scale = fit_scale(targets.ease, ease)
+    quality = np.clip(targets.mean + scale * ease + advantage, 0.0, 1.0)
     usual = (quality * (1.0 - quality)).mean(axis=0)
-    return Joint(_floats(targets.mean), _floats(scale), _floats(usual)), quality
+    return Joint(_floats(targets.mean), scale, _floats(weights), _floats(usual)), quality
 
 
 def _floats(array: NDArray[Any]) -> Floats:

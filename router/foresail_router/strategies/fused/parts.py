@@ -31,13 +31,15 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How components become quality: `mean` (models) is added; `scale` corrects the slopes of ease and advantages.
+    """How components become quality: `mean` (models) is added to the components' mean ease times `ease_scale`, and to
+    their advantages, each times its weight (components).
 
     `usual_variance` (models) is the mean over prompts of q (1 - q): where a prompt's own is greater, outcomes tell less.
     """
 
     mean: Floats
-    scale: Floats
+    ease_scale: float
+    weights: Floats
     usual_variance: Floats
 
 

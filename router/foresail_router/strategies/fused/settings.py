@@ -8,20 +8,25 @@ from typing import Any
 
 COMPONENTS = ("linear", "neighbours", "networks", "labels", "tasks")
 
+WEIGHTS = ("competitive", "equal")
+
 
 @dataclass(frozen=True, slots=True)
 class FusedSettings:
-    """`components` are averaged with equal weights; `neighbours` are looked at; `penalty` of the linear smoother is in usual prompts.
+    """What is fitted and how it is joined.
 
-    The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered tasks add to it. `answers` lets
-    the networks learn to foresee answers where there are any; `hidden` and `epochs` are theirs. `caution` routes by less of the advantages
-    where that is better on inner folds.
+    `components` are joined by `weights`: `competitive` (see `weights.py`) or `equal`. `neighbours` are looked at; `penalty` of the linear
+    smoother is in usual prompts. The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered
+    tasks add to it; with `labels` false, source labels are not looked at. `answers` lets the networks learn to foresee answers where there
+    are any; `hidden` and `epochs` are theirs. `caution` routes by less of the advantages where that is better on inner folds.
     """
 
     components: tuple[str, ...] = COMPONENTS
     neighbours: int = 250
     penalty: float = 100.0
-    answers: bool = True
+    weights: str = "competitive"
+    labels: bool = True
+    answers: bool = False
     hidden: int = 96
     epochs: int = 6
     caution: bool = True
@@ -41,6 +46,8 @@ def read_settings(settings: Mapping[str, Any] | None) -> FusedSettings:
                 raise ValueError(f"components {value!r} are not some of: {', '.join(COMPONENTS)}")
             given[name] = chosen
             continue
+        if name == "weights" and value not in WEIGHTS:
+            raise ValueError(f"weights {value!r} is not one of: {', '.join(WEIGHTS)}")
         wanted = type(getattr(default, name))
         if wanted is float and type(value) is int:
             given[name] = float(value)

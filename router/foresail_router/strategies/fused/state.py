@@ -49,7 +49,8 @@ def read_parts(state: State, *, models: int, width: int) -> Parts:
             tuple(str(name) for name in config["components"]),
             Joint(
                 _shaped(arrays, "joint.mean", models),
-                _shaped(arrays, "joint.scale", 2),
+                _number(config, "ease_scale"),
+                _shaped(arrays, "joint.weights", len(config["components"])),
                 _shaped(arrays, "joint.usual_variance", models),
             ),
             doubt,

@@ -30,7 +30,8 @@ class FusedStrategy:
         {"neighbours": 120, "penalty": 30.0},
         {"neighbours": 400, "penalty": 300.0},
     )
-    uses_answers: ClassVar[bool] = True
+    # Learning to foresee answers earned nothing in any pool, and takes an embedding of each: only the setting `answers` asks for it.
+    uses_answers: ClassVar[bool] = False
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -59,12 +60,11 @@ class FusedStrategy:
         parts, joint = self._parts, self._parts.joint
         row = (seen - parts.centre) * np.float32(parts.size)
         estimates = self._components(features, number, seen, row)
-        mixed = estimates.mean(axis=0)
-        quality = joint.mean + joint.scale[0] * mixed[0] + joint.scale[1] * mixed[1:]
-        quality = np.clip(quality, 0.0, 1.0)
+        ease = joint.ease_scale * estimates[:, 0].mean()
+        quality = np.clip(joint.mean + ease + joint.weights @ estimates[:, 1:], 0.0, 1.0)
         # Outcomes of prompts that all models answer, or none does, vary little: so they tell much.
         local = (quality * (1.0 - quality) + _LEAST_VARIANCE) / (joint.usual_variance + _LEAST_VARIANCE)
-        apart = np.square(estimates[:, :1] + estimates[:, 1:] - mixed[:1] - mixed[1:]).mean(axis=0)
+        apart = (estimates[:, :1] + estimates[:, 1:]).var(axis=0)
         std = np.sqrt(parts.doubt.variance(row) * local + apart)
         return np.concatenate([quality[None], std[None], parts.lengths.foresee(row)]).astype(np.float64)
 
@@ -97,7 +97,7 @@ class FusedStrategy:
             "doubt.noise": parts.doubt.noise,
             "doubt.outcomes": parts.doubt.outcomes,
             "joint.mean": parts.joint.mean,
-            "joint.scale": parts.joint.scale,
+            "joint.weights": parts.joint.weights,
             "joint.usual_variance": parts.joint.usual_variance,
         }
         config: dict[str, Any] = {
@@ -105,6 +105,7 @@ class FusedStrategy:
             "prompts": parts.doubt.prompts,
             "penalty": parts.doubt.penalty,
             "components": list(parts.components),
+            "ease_scale": parts.joint.ease_scale,
             "sharpness": {name: level.sharpness for name, level in parts.levels.items()},
             "figures": dict(parts.figures),
             "tasks": [task.plain() for task in parts.tasks],

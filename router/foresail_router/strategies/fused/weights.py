@@ -1,0 +1,46 @@
+"""How much each component's advantages count: least squares where models compete, drawn to equal weights. Pure functions.
+
+They must not know how components were fitted; what they are given must be cross-fitted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+# A model whose mean is this far below the best counts e times less: where none competes, an error changes no choice.
+_COMPETES_WITHIN = 0.03
+# Equal weights count for as much as this share of the evidence.
+_EQUAL_SHARE = 0.1
+
+
+def competitive_weights(advantage: Array, foreseen: Array, mean: Array) -> Array:
+    """Return a weight per component, none negative.
+
+    `advantage` (prompts x models, NaN where unknown) is what was, `foreseen` (components x prompts x models) what each component said;
+    compared are differences from the best single model by `mean`, since a choice is one between models.
+    """
+    best = int(np.argmax(mean))
+    rivalry = np.sqrt(np.exp((mean - mean[best]) / _COMPETES_WITHIN))
+    actual = (advantage - advantage[:, [best]]) * rivalry
+    known = np.isfinite(actual)
+    said = np.where(known, (foreseen - foreseen[:, :, [best]]) * rivalry, 0.0).reshape(len(foreseen), -1)
+    gram = said @ said.T
+    agreement = said @ np.where(known, actual, 0.0).ravel()
+    components = len(foreseen)
+    if gram.sum() <= 1e-12:
+        return np.full(components, 1.0 / components)
+    # The one weight for all components that fits best is what each is drawn to.
+    equal = max(float(agreement.sum() / gram.sum()), 0.0)
+    prior = _EQUAL_SHARE * float(np.trace(gram)) / components
+    return _non_negative(gram + prior * np.eye(components), agreement + prior * equal)
+
+
+def _non_negative(gram: Array, agreement: Array) -> Array:
+    """Return the non-negative solution of least squares."""
+    from scipy.optimize import nnls
+
+    root = np.linalg.cholesky(gram)
+    weights: Array = nnls(root.T, np.linalg.solve(root, agreement))[0]
+    return weights
