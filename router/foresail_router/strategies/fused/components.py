@@ -17,8 +17,7 @@ from foresail_router.strategies.fused.problem import Problem
 from foresail_router.strategies.fused.settings import FusedSettings
 from foresail_router.strategies.fused.smoother import Smoother, fit_smoother
 from foresail_router.strategies.lookahead.network import Networks
-from foresail_router.strategies.task_aware.discovery import Discovery, discover, task_centres
-from foresail_router.strategies.task_aware.fit import task_nearness
+from foresail_router.strategies.task_aware.discovery import Discovery, discover, task_centres, task_nearness
 from foresail_router.strategies.task_aware.settings import TaskAwareSettings
 from foresail_router.strategies.task_aware.tables import candidate_sets
 from foresail_router.strategies.task_aware.tasks import TaskFacts, describe_tasks

@@ -18,10 +18,13 @@ from foresail_router.strategies.fused.problem import Problem, shared_problem
 from foresail_router.strategies.fused.settings import FusedSettings
 from foresail_router.strategies.fused.weights import competitive_weights
 from foresail_router.strategies.task_aware.discovery import routed_score
-from foresail_router.strategies.task_aware.fit import fit_doubt, fit_lengths
+from foresail_router.strategies.task_aware.doubt import fit_doubt
 from foresail_router.strategies.task_aware.mixing import cautious_share, fit_scale
+from foresail_router.strategies.task_aware.token_lengths import fit_lengths
 
 Floats = NDArray[np.float32]
+# The pool's variance counts for as much as this many outcomes of a model.
+_POOL_OUTCOMES = 2.0
 
 
 def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, progress: Progress) -> Parts:
@@ -32,7 +35,7 @@ def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, prog
     joint, quality = _join(problem, fitted, settings)
     score, targets = training.outcomes.score, problem.targets
     known = np.isfinite(score)
-    noise = np.square(np.where(known, score - quality, 0.0)).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    noise = _noise(score - quality)
     alone = {name: targets.mean + part[:, 1:] for name, part in fitted.foreseen.items()}
     figures = {f"utility.{name}": routed_score(score, estimate) for name, estimate in alone.items()}
     return Parts(
@@ -47,7 +50,7 @@ def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, prog
         tuple(fitted.foreseen),
         joint,
         fit_doubt(problem.features, noise, known, settings.penalty),
-        fit_lengths(training, problem.ridge, problem.features.shape[1]),
+        fit_lengths(training.outcomes, problem.ridge, problem.features.shape[1]),
         fitted.tasks,
         figures | {"utility": routed_score(score, quality)},
     )
@@ -71,6 +74,13 @@ def _join(problem: Problem, fitted: Fitted, settings: FusedSettings) -> tuple[Jo
     quality = np.clip(targets.mean + scale * ease + advantage, 0.0, 1.0)
     usual = (quality * (1.0 - quality)).mean(axis=0)
     return Joint(_floats(targets.mean), scale, _floats(weights), _floats(usual)), quality
+
+
+def _noise(errors: Array) -> Array:
+    """Return the variance of each model's outcomes around what was foreseen (NaN where unknown), that of few drawn to all models'."""
+    known = np.isfinite(errors)
+    squares, outcomes = np.square(np.where(known, errors, 0.0)).sum(axis=0), known.sum(axis=0)
+    return np.asarray((squares + _POOL_OUTCOMES * squares.sum() / outcomes.sum()) / (outcomes + _POOL_OUTCOMES))
 
 
 def _floats(array: NDArray[Any]) -> Floats:

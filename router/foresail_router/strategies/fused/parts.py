@@ -13,7 +13,7 @@ from foresail_router.strategies.fused.labels import LabelClassifier
 from foresail_router.strategies.fused.memberships import Level
 from foresail_router.strategies.fused.smoother import Smoother
 from foresail_router.strategies.lookahead.network import Networks
-from foresail_router.strategies.task_aware.strategy import Doubt
+from foresail_router.strategies.task_aware.doubt import Doubt
 from foresail_router.strategies.task_aware.tasks import TaskFacts
 from foresail_router.strategies.task_aware.token_lengths import TokenLengths
 from foresail_router.strategies.views import View

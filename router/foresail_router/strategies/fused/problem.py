@@ -7,7 +7,7 @@ not know components.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -37,7 +37,7 @@ class Problem:
     features: Floats
     ridge: FoldedRidge
     targets: Targets
-    kept: dict[Hashable, Any] = field(default_factory=dict)
+    kept: dict[Hashable, Any]
 
     def once(self, key: Hashable, fit: Callable[[], Part]) -> Part:
         """Return what was fitted under this key, or fit it."""
@@ -47,14 +47,24 @@ class Problem:
         return found
 
 
-_problems: WeakKeyDictionary[Features, tuple[NDArray[np.float64], Any, Problem]] = WeakKeyDictionary()
+_Forms = tuple[View, Floats, Floats, float, Floats, FoldedRidge, Targets, dict[Hashable, Any]]
+# What is kept must not refer to the features themselves: they would live as long as it, and it as long as they.
+_kept: WeakKeyDictionary[Features, tuple[tuple[object, ...], _Forms]] = WeakKeyDictionary()
 
 
 def shared_problem(training: TrainingSet) -> Problem:
-    """Return the problem of a training side; the same one as long as features, scores and answers are the same objects."""
-    found = _problems.get(training.features)
-    if found is not None and found[0] is training.outcomes.score and found[1] is training.answers:
-        return found[2]
+    """Return the problem of a training side, with what was fitted for it before, as long as its features live.
+
+    Only the same objects (features, scores, labels, folds and answers) are the same side. Raises `ValueError` when all prompts lie in
+    one fold or nothing is known of any.
+    """
+    outcomes = training.outcomes
+    learned_from = (outcomes.score, outcomes.prompts, training.folds, training.answers)
+    found = _kept.get(training.features)
+    if found is not None and all(kept is given for kept, given in zip(found[0], learned_from, strict=True)):
+        return Problem(training, *found[1])
+    if not np.isfinite(outcomes.score).any():
+        raise ValueError("no prompt of the training side has a score")
     view = fit_view(training)
     seen = view.apply(training.features)
     centre = seen.mean(axis=0)
@@ -62,6 +72,6 @@ def shared_problem(training: TrainingSet) -> Problem:
     features = ((seen - centre) * np.float32(size)).astype(np.float32)
     ridge = FoldedRidge(features, training.folds)
     targets = split_score(training.outcomes.score, lambda ease: ridge.cross_fit(ease, _EASE_PENALTY))
-    problem = Problem(training, view, seen, centre, size, features, ridge, targets)
-    _problems[training.features] = training.outcomes.score, training.answers, problem
-    return problem
+    forms: _Forms = (view, seen, centre, size, features, ridge, targets, {})
+    _kept[training.features] = learned_from, forms
+    return Problem(training, *forms)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 COMPONENTS = ("linear", "neighbours", "networks", "labels", "tasks")
-
 WEIGHTS = ("competitive", "equal")
+_LEAST = {"neighbours": 1, "penalty": 0.01, "hidden": 1, "epochs": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +33,30 @@ class FusedSettings:
 
 
 def read_settings(settings: Mapping[str, Any] | None) -> FusedSettings:
-    """Return settings with the defaults of what is not said; raises `ValueError` for one that is not known or not of its type."""
+    """Return settings with the defaults of what is not said; raises `ValueError` for one that is not known, of its type or in its bounds."""
     given = dict(settings or {})
-    known = {field.name: field for field in fields(FusedSettings)}
+    known = {field.name for field in fields(FusedSettings)}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"fused has no setting {unknown[0]!r}; it has: {', '.join(sorted(known))}")
     default = FusedSettings()
     for name, value in given.items():
-        if name not in known:
-            raise ValueError(f"fused has no setting {name!r}; it has: {', '.join(sorted(known))}")
         if name == "components":
-            chosen = tuple(value)
-            if not chosen or set(chosen) - set(COMPONENTS):
-                raise ValueError(f"components {value!r} are not some of: {', '.join(COMPONENTS)}")
-            given[name] = chosen
+            given[name] = _components(value)
             continue
-        if name == "weights" and value not in WEIGHTS:
-            raise ValueError(f"weights {value!r} is not one of: {', '.join(WEIGHTS)}")
         wanted = type(getattr(default, name))
         if wanted is float and type(value) is int:
             given[name] = float(value)
         elif type(value) is not wanted:
             raise ValueError(f"the setting {name} is {value!r}; expected a {wanted.__name__}")
+        if name == "weights" and value not in WEIGHTS:
+            raise ValueError(f"the setting weights is {value!r}; it is one of: {', '.join(WEIGHTS)}")
+        # The comparison is false for a number that is none, too.
+        if name in _LEAST and not _LEAST[name] <= value < float("inf"):
+            raise ValueError(f"the setting {name} is {value!r}; it must be at least {_LEAST[name]}")
     return FusedSettings(**given)
+
+
+def _components(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not value or any(name not in COMPONENTS for name in value):
+        raise ValueError(f"the setting components is {value!r}; it is a list of some of: {', '.join(COMPONENTS)}")
+    return tuple(value)

@@ -14,7 +14,7 @@ from foresail_router.strategies.fused.memberships import Level
 from foresail_router.strategies.fused.parts import Joint, Linear, Parts
 from foresail_router.strategies.fused.smoother import Smoother
 from foresail_router.strategies.lookahead.network import Networks
-from foresail_router.strategies.task_aware.strategy import Doubt
+from foresail_router.strategies.task_aware.doubt import Doubt
 from foresail_router.strategies.task_aware.tasks import read_facts
 from foresail_router.strategies.task_aware.token_lengths import TokenLengths
 from foresail_router.strategies.views import View

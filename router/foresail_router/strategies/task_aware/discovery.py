@@ -192,3 +192,14 @@ def _labels(training: TrainingSet) -> NDArray[np.int64]:
 def task_centres(task: NDArray[np.int64], features: NDArray[Any], tasks: int) -> NDArray[np.float32]:
     """Return the mean direction of each task's features (tasks x width)."""
     return community_centres(task, features, tasks).astype(np.float32)
+
+
+def task_nearness(features: NDArray[np.float32], centres: NDArray[np.float32], task: NDArray[np.int64]) -> Array:
+    """Return the cosine of each prompt's features (prompts x width) to the centre of its own task (tasks x width, unit length).
+
+    It is 0 without tasks, and of no meaning for a prompt of none.
+    """
+    if not len(centres):
+        return np.zeros(len(features))
+    lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
+    return np.asarray((features * centres[np.maximum(task, 0)]).sum(axis=1) / lengths, dtype=np.float64)

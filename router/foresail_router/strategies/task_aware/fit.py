@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from foresail_router.features.lexical import STRUCTURE
 from foresail_router.strategies.base import Array, Progress, TrainingSet
-from foresail_router.strategies.lengths import MarginalLengths
 from foresail_router.strategies.task_aware.classifier import TaskClassifier
 from foresail_router.strategies.task_aware.discovery import (
     CLASSIFIER_PENALTY,
@@ -25,25 +24,25 @@ from foresail_router.strategies.task_aware.discovery import (
     one_hot,
     routed_score,
     task_centres,
+    task_nearness,
 )
+from foresail_router.strategies.task_aware.doubt import fit_doubt
 from foresail_router.strategies.task_aware.experts import Experts, Floats
 from foresail_router.strategies.task_aware.experts_fit import ExpertData, train_experts
 from foresail_router.strategies.task_aware.mixing import cautious_share, fit_alphas, fit_scale
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
 from foresail_router.strategies.task_aware.settings import TaskAwareSettings
-from foresail_router.strategies.task_aware.strategy import Doubt, Mixture, Parts
+from foresail_router.strategies.task_aware.strategy import Mixture, Parts
 from foresail_router.strategies.task_aware.tables import candidate_sets, shrunken_table
 from foresail_router.strategies.task_aware.targets import Targets, split_score
 from foresail_router.strategies.task_aware.tasks import describe_tasks
-from foresail_router.strategies.task_aware.token_lengths import TokenLengths, constant_lengths, fit_errors
+from foresail_router.strategies.task_aware.token_lengths import fit_lengths
 from foresail_router.strategies.views import fit_view
 
 _QUALITY_PENALTIES = (10.0, 30.0, 100.0, 300.0)
-_LENGTH_PENALTY = 10.0
 _LEAST_MEMBERSHIPS = (0.0, 0.2, 0.35, 0.5)
 # One of a hundred training prompts is as far from every task as a prompt of none.
 _FAR_SHARE = 0.01
-_FEWEST_LENGTHS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def fit_parts(training: TrainingSet, settings: TaskAwareSettings, *, seed: int, 
         experts,
         Mixture(*(_floats(part) for part in (scores, scores_std, alphas, targets.mean, np.array(scale)))),
         fit_doubt(features, noise, known, penalty),
-        fit_lengths(training, ridge, features.shape[1]),
+        fit_lengths(training.outcomes, ridge, features.shape[1]),
         describe_tasks(
             training.outcomes.texts,
             [prompt.id for prompt in prompts],
@@ -205,31 +204,6 @@ def _fit_classifier(features: Floats, found: Discovery, ridge: FoldedRidge, leas
         least_cosine,
         least,
     )
-
-
-def task_nearness(features: Floats, centres: Floats, task: NDArray[np.int64]) -> Array:
-    """Return the cosine of each prompt's features to the centre of its own task (0 without tasks)."""
-    if not len(centres):
-        return np.zeros(len(features))
-    lengths = np.maximum(np.linalg.norm(features, axis=1), 1e-12)
-    return np.asarray((features * centres[np.maximum(task, 0)]).sum(axis=1) / lengths, dtype=np.float64)
-
-
-def fit_doubt(features: Floats, noise: Array, known: NDArray[np.bool_], penalty: float) -> Doubt:
-    """Return what is not known of a ridge regression on these features; `noise` is the variance of each model's outcomes."""
-    wide = features.astype(np.float64)
-    precision = np.linalg.inv(wide.T @ wide + penalty * np.eye(features.shape[1]))
-    return Doubt(_floats(precision), _floats(noise), _floats(known.mean(axis=0)), float(len(features)), penalty)
-
-
-def fit_lengths(training: TrainingSet, ridge: FoldedRidge, width: int) -> TokenLengths:
-    """Return lengths that follow from features, or the models' usual ones where too few are known."""
-    actual = np.log1p(training.outcomes.output_tokens)
-    if np.isfinite(actual).sum(axis=0).min() < _FEWEST_LENGTHS:
-        return constant_lengths(MarginalLengths.fit(training.outcomes), width)
-    weights, bias = ridge.fit(actual, _LENGTH_PENALTY)
-    errors, ratio = fit_errors(actual, ridge.cross_fit(actual, _LENGTH_PENALTY))
-    return TokenLengths(_floats(weights), _floats(bias), errors, ratio)
 
 
 def _floats(array: NDArray[Any]) -> Floats:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from foresail_router.strategies.base import Array, Features, Predictions, Progress, Settings, State, TrainingSet
 from foresail_router.strategies.task_aware.classifier import TaskClassifier
+from foresail_router.strategies.task_aware.doubt import Doubt
 from foresail_router.strategies.task_aware.experts import Experts
 from foresail_router.strategies.task_aware.tasks import TaskFacts, read_facts
 from foresail_router.strategies.task_aware.token_lengths import TokenLengths
@@ -36,28 +37,6 @@ class Mixture:
     alphas: Floats
     mean: Floats
     scale: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """What is not known of an estimate: `precision` (width x width) is the inverse of what the features of the training side cover.
-
-    `noise` (models) is the variance of an outcome, `outcomes` (models) the share of prompts with one, `prompts` how many there are, and
-    `penalty` what the prior counts for.
-    """
-
-    precision: Floats
-    noise: Floats
-    outcomes: Floats
-    prompts: float
-    penalty: float
-
-    def variance(self, features: Floats) -> Array:
-        """Return the variance of the general head's estimates for one prompt (models): it grows with distance and with few outcomes."""
-        known = np.maximum(self.outcomes.astype(np.float64), 1e-6)
-        covered = max(float(features @ (self.precision @ features)), 0.0) / known
-        most = float(features @ features) / self.penalty
-        return self.noise * (np.minimum(covered, most) + 1.0 / (known * self.prompts + 2.0))
 
 
 @dataclass(frozen=True, slots=True)

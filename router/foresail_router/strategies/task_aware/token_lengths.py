@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.strategies.lengths import MarginalLengths
+from foresail_router.strategies.task_aware.ridge import FoldedRidge
 
 Array = NDArray[np.float64]
 LEVELS = (0.05, 0.5, 0.9, 0.95)
 # With fewer lengths a model's errors are the pool's.
 _FEW = 50
+# With fewer lengths of any model, no model's are foreseen from the prompt.
+_FEWEST_LENGTHS = 20
+_PENALTY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,19 @@ class TokenLengths:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> TokenLengths:
         """Rebuild from a state's arrays; raises `KeyError` when one is missing."""
         return cls(*(arrays[f"lengths.{name}"].astype(np.float32, copy=False) for name in TokenLengths.__slots__))
+
+
+def fit_lengths(outcomes: OutcomeMatrix, ridge: FoldedRidge, width: int) -> TokenLengths:
+    """Return lengths that follow from the features (prompts x `width`) that `ridge` holds, with errors from inner folds.
+
+    They are the models' usual ones, whatever the prompt, where fewer than 20 lengths of any model are known.
+    """
+    actual = np.log1p(outcomes.output_tokens)
+    if np.isfinite(actual).sum(axis=0).min() < _FEWEST_LENGTHS:
+        return constant_lengths(MarginalLengths.fit(outcomes), width)
+    weights, bias = ridge.fit(actual, _PENALTY)
+    errors, ratio = fit_errors(actual, ridge.cross_fit(actual, _PENALTY))
+    return TokenLengths(weights.astype(np.float32), bias.astype(np.float32), errors, ratio)
 
 
 def fit_errors(actual: Array, foreseen: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
