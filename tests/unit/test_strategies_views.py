@@ -58,6 +58,12 @@ def test_a_text_has_one_view_at_fitting_and_at_predicting_alone_or_with_others()
         np.testing.assert_array_equal(rebuilt.apply(alone)[0], at_fitting[number])
 
 
+def test_buckets_that_no_training_text_is_in_take_no_room() -> None:
+    training = training_set()
+    arrays = fit_view(training, 8).arrays()
+    assert len(arrays["view.projection"]) < 1.1 * len(set(training.features.lexical.columns.tolist())) < BUCKETS / 10
+
+
 def test_the_same_features_are_fitted_once_and_equal_ones_alike() -> None:
     training, again = training_set(), training_set()
     assert fit_view(training, 8) is fit_view(training, 8)
@@ -83,6 +89,8 @@ def test_a_text_without_counts_and_no_text_at_all() -> None:
     ("name", "change", "message"),
     [
         ("view.projection", lambda array: array[1:], "does not fit"),
+        ("view.projection.buckets", lambda array: array + np.int32(BUCKETS), "not there"),
+        ("view.projection.buckets", lambda array: array[::-1], "twice"),
         ("view.structure", lambda array: array[:, 1:], "does not fit"),
         ("view.projection", lambda array: array * np.float16(np.nan), "not finite"),
         ("view.structure", lambda array: array * 0, "not positive"),

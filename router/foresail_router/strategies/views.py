@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from foresail_router.features.lexical import BUCKETS, STRUCTURE, LexicalCounts
 from foresail_router.strategies.base import Features, TrainingSet
+from foresail_router.strategies.bucket_rows import pack_rows, unpack_rows
 
 LSA_WIDTH = 96
 Dense = NDArray[np.float32]
@@ -62,20 +63,20 @@ class View:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` needs, under names of their own."""
-        return {_PROJECTION: self._stored_projection, _STRUCTURE: self._structure}
+        return {**pack_rows(_PROJECTION, self._stored_projection), _STRUCTURE: self._structure}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> View:
         """Rebuild from a state's arrays; raises `ValueError` when they are not a view's."""
-        for name in (_PROJECTION, _STRUCTURE):
-            if name not in arrays:
-                raise ValueError(f"the state of the strategy lacks '{name}'")
-        projection, structure = arrays[_PROJECTION], arrays[_STRUCTURE]
-        if projection.ndim != 2 or projection.shape[0] != BUCKETS or structure.shape != (2, STRUCTURE):
+        try:
+            projection, structure = unpack_rows(arrays, _PROJECTION, BUCKETS), arrays[_STRUCTURE]
+        except KeyError as error:
+            raise ValueError(f"the state of the strategy lacks {error}") from error
+        if structure.shape != (2, STRUCTURE):
             raise ValueError("its view does not fit the lexical features")
         if not np.isfinite(projection).all() or not np.isfinite(structure).all() or (structure[1] <= 0).any():
             raise ValueError("its view holds numbers that are not finite or spreads that are not positive")
-        return cls(projection.astype(np.float16, copy=False), structure.astype(np.float32, copy=False))
+        return cls(projection, structure.astype(np.float32, copy=False))
 
     def _reduced(self, features: Features) -> tuple[Dense, Dense]:
         found = self._seen.get(features)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from foresail_router.features.lexical import BUCKETS, LexicalCounts
 from foresail_router.strategies.base import Features
+from foresail_router.strategies.bucket_rows import pack_rows, unpack_rows
 from foresail_router.strategies.task_aware.classifier import sharpen
 
 Array = NDArray[np.float64]
@@ -56,8 +57,8 @@ class LabelClassifier:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` needs, under names of their own."""
-        names = ("rarity", "words", "embedding", "bias", "table")
-        return {f"labels.{name}": getattr(self, name) for name in names}
+        dense = {f"labels.{name}": getattr(self, name) for name in ("rarity", "embedding", "bias", "table")}
+        return dense | pack_rows("labels.words", self.words)
 
     @classmethod
     def from_arrays(
@@ -72,9 +73,10 @@ class LabelClassifier:
             "bias": (labels,),
             "table": (labels, columns),
         }
-        if any(arrays[f"labels.{name}"].shape != shape for name, shape in shapes.items()):
+        found: dict[str, NDArray[Any]] = {name: arrays[f"labels.{name}"] for name in shapes}
+        found["words"] = unpack_rows(arrays, "labels.words", WORD_BUCKETS)
+        if any(found[name].shape != shape for name, shape in shapes.items()):
             raise ValueError("its labels do not fit the encoder or the models")
-        found = {name: arrays[f"labels.{name}"] for name in shapes}
         return cls(**found, sharpness=sharpness)
 
 
