@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from foresail_router.features.lexical import STRUCTURE
 from foresail_router.strategies.base import Array, Progress
 from foresail_router.strategies.fused.labels import LabelClassifier, Margins, fit_margins, label_groups
-from foresail_router.strategies.fused.memberships import Level, fit_level, fit_table
-from foresail_router.strategies.fused.parts import Linear, deviations
+from foresail_router.strategies.fused.memberships import Level, fit_level, fit_table, level_name
+from foresail_router.strategies.fused.parts import Discovered, Linear, deviations
 from foresail_router.strategies.fused.problem import Problem
 from foresail_router.strategies.fused.settings import FusedSettings
 from foresail_router.strategies.fused.smoother import Smoother, fit_smoother
 from foresail_router.strategies.lookahead.network import Networks
 from foresail_router.strategies.task_aware.discovery import Discovery, discover, task_centres, task_nearness
 from foresail_router.strategies.task_aware.settings import TaskAwareSettings
-from foresail_router.strategies.task_aware.tables import candidate_sets
-from foresail_router.strategies.task_aware.tasks import TaskFacts, describe_tasks
+from foresail_router.strategies.task_aware.tables import candidate_sets, shrunken_table
+from foresail_router.strategies.task_aware.tasks import describe_tasks
 
 Floats = NDArray[np.float32]
 _LABEL_SHARPNESSES = (2.0, 4.0, 8.0)
@@ -36,7 +36,7 @@ class Fitted:
     networks: Networks | None
     labels: LabelClassifier | None
     levels: dict[str, Level]
-    tasks: tuple[TaskFacts, ...]
+    tasks: Discovered | None
     foreseen: dict[str, Array]
 
 
@@ -66,13 +66,13 @@ def fit_components(problem: Problem, settings: FusedSettings, *, seed: int, prog
         if "labels" in settings.components:
             foreseen["labels"] = of_label
     levels: dict[str, Level] = {}
-    tasks: tuple[TaskFacts, ...] = ()
+    tasks: Discovered | None = None
     if "tasks" in settings.components:
-        levels, tasks, rest = problem.once(
+        levels, tasks, added = problem.once(
             ("tasks", fitted is None, seed), lambda: _fit_tasks(problem, of_label, seed, progress)
         )
         if levels:
-            foreseen["tasks"] = of_label + rest
+            foreseen["tasks"] = of_label + added
     if not foreseen:
         raise ValueError("no component can be fitted: there are neither labels nor tasks")
     return Fitted(linear, smoother, networks, labels, levels, tasks, foreseen)
@@ -118,7 +118,7 @@ def _fit_labels(problem: Problem, progress: Progress) -> tuple[LabelClassifier, 
 
 def _fit_tasks(
     problem: Problem, of_label: Array, seed: int, progress: Progress
-) -> tuple[dict[str, Level], tuple[TaskFacts, ...], Array]:
+) -> tuple[dict[str, Level], Discovered | None, Array]:
     """Return the levels of discovered tasks, what a person is shown of them, and what they add to the labels."""
     training = problem.training
     found = discover(
@@ -138,25 +138,28 @@ def _fit_tasks(
         if not tasks.tasks:
             continue
         level, foreseen = fit_level(tasks.task, tasks.members, tasks.sharpness, rest, problem.ridge, training.folds)
-        levels[f"level{number}"] = replace(level, table=level.table * np.float32(share))
+        levels[level_name(number)] = replace(level, table=level.table * np.float32(share))
         added += share * foreseen
     return levels, _describe(problem, found), added
 
 
-def _describe(problem: Problem, found: Discovery) -> tuple[TaskFacts, ...]:
-    outcomes, best = problem.training.outcomes, found.best
+def _describe(problem: Problem, found: Discovery) -> Discovered | None:
+    training, best = problem.training, found.best
     if not best.tasks:
-        return ()
-    centres = task_centres(best.task, problem.features, best.tasks)
-    return describe_tasks(
-        outcomes.texts,
-        [prompt.id for prompt in outcomes.prompts],
-        [prompt.task for prompt in outcomes.prompts],
+        return None
+    prompts, targets = training.outcomes.prompts, problem.targets
+    facts = describe_tasks(
+        training.outcomes.texts,
+        [prompt.id for prompt in prompts],
+        [prompt.task for prompt in prompts],
         best.task,
-        task_nearness(problem.features, centres, best.task),
-        candidate_sets(best.members, outcomes.score, TaskAwareSettings().coverage),
-        np.ones(best.tasks),
+        task_nearness(problem.features, task_centres(best.task, problem.features, best.tasks), best.task),
+        candidate_sets(best.members, training.outcomes.score, TaskAwareSettings().coverage),
+        None,
     )
+    apart = shrunken_table(best.members, targets.joint).mean
+    quality = np.clip(targets.mean + apart[:, :1] + apart[:, 1:], 0.0, 1.0)
+    return Discovered(level_name(found.main), facts, _floats(quality))
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -31,12 +31,20 @@ class Level:
 
     def foresee(self, row: Floats) -> Array:
         """Return what one prompt's groups add (columns)."""
-        shares = sharpen((row @ self.weights + self.bias)[None], self.sharpness)[0]
-        return np.asarray(shares @ self.table, dtype=np.float64)
+        return np.asarray(self.assign(row) @ self.table, dtype=np.float64)
+
+    def assign(self, row: Floats) -> Array:
+        """Return one prompt's memberships in the groups, which sum to 1."""
+        return np.asarray(sharpen((row @ self.weights + self.bias)[None], self.sharpness)[0], dtype=np.float64)
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Return the arrays under names of their own."""
         return {f"{name}.weights": self.weights, f"{name}.bias": self.bias, f"{name}.table": self.table}
+
+
+def level_name(number: int) -> str:
+    """Return what the level of that number is called in a state."""
+    return f"level{number}"
 
 
 @dataclass(frozen=True, slots=True)

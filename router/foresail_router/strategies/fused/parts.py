@@ -44,8 +44,20 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True)
+class Discovered:
+    """The discovered tasks as such: the groups of that level which routes best alone, for a person to look at.
+
+    `quality` (tasks x models) is what each model scores on each task, shrunk to its mean.
+    """
+
+    level: str
+    facts: tuple[TaskFacts, ...]
+    quality: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """All that a fitted strategy consists of; a component that was left out is None, or no level."""
+    """All that a fitted strategy consists of; a component that was left out is None, or no level; `tasks` is None where none was discovered."""
 
     view: View
     centre: Floats
@@ -59,7 +71,7 @@ class Parts:
     joint: Joint
     doubt: Doubt
     lengths: TokenLengths
-    tasks: tuple[TaskFacts, ...]
+    tasks: Discovered | None
     figures: Mapping[str, float]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foresail_router.strategies.base import State
 from foresail_router.strategies.fused.labels import LabelClassifier
 from foresail_router.strategies.fused.memberships import Level
-from foresail_router.strategies.fused.parts import Joint, Linear, Parts
+from foresail_router.strategies.fused.parts import Discovered, Joint, Linear, Parts
 from foresail_router.strategies.fused.smoother import Smoother
 from foresail_router.strategies.lookahead.network import Networks
 from foresail_router.strategies.task_aware.doubt import Doubt
@@ -55,7 +55,7 @@ def read_parts(state: State, *, models: int, width: int) -> Parts:
             ),
             doubt,
             _lengths(arrays, inputs, models),
-            read_facts(config["tasks"], models=models),
+            _tasks(state, models),
             {str(name): float(value) for name, value in config["figures"].items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -66,8 +66,15 @@ def read_parts(state: State, *, models: int, width: int) -> Parts:
         raise ValueError("its networks do not fit the features")
     held = {"linear": parts.linear, "neighbours": parts.smoother, "networks": parts.networks, "labels": parts.labels}
     there = {name for name, part in held.items() if part is not None} | ({"tasks"} if parts.levels else set())
-    if not parts.components or not set(parts.components) <= there:
+    # Tasks are told from what labels foresee, so labels may be there that are no component.
+    if (
+        not parts.components
+        or not set(parts.components) <= there
+        or ("label_sharpness" in config) != bool(parts.labels)
+    ):
         raise ValueError("its components are not all there")
+    if parts.doubt.penalty <= 0:
+        raise ValueError("its penalty is not above 0")
     return parts
 
 
@@ -116,6 +123,16 @@ def _levels(state: State, inputs: int, models: int) -> dict[str, Level]:
             sharpness=_number(sharpness, name),
         )
     return levels
+
+
+def _tasks(state: State, models: int) -> Discovered | None:
+    facts = read_facts(state.config["tasks"], models=models)
+    if not facts:
+        return None
+    level, quality = state.config["tasks_level"], _shaped(state.arrays, "tasks.quality", len(facts), models)
+    if level not in state.config["sharpness"] or len(state.arrays[f"{level}.bias"]) != len(facts):
+        raise ValueError("its tasks are of no level that it has")
+    return Discovered(level, facts, quality)
 
 
 def _lengths(arrays: Mapping[str, NDArray[Any]], inputs: int, models: int) -> TokenLengths:

@@ -1,4 +1,4 @@
-"""The fused strategy applied: the components' estimates averaged, scaled as held-out prompts asked for, with lengths and doubt.
+"""The fused strategy applied: the components' estimates weighed as held-out prompts asked for, with lengths and doubt.
 
 Each prompt is worked out alone, with numpy, so that estimates do not depend on what else is asked. It must not know how anything was
 learned.
@@ -17,13 +17,12 @@ from foresail_router.strategies.fused.state import read_parts
 from foresail_router.strategies.task_aware.tasks import TaskFacts
 
 Floats = NDArray[np.float32]
-
-
+# What q (1 - q) is at least taken for: no estimate is so sure that an outcome would tell all.
 _LEAST_VARIANCE = 0.01
 
 
 class FusedStrategy:
-    """See the module."""
+    """A fitted fused strategy."""
 
     configurations: ClassVar[tuple[Settings, ...]] = (
         {},
@@ -38,8 +37,14 @@ class FusedStrategy:
 
     @property
     def tasks(self) -> tuple[TaskFacts, ...]:
-        """The discovered tasks, largest first."""
-        return self._parts.tasks
+        """The discovered tasks, of the resolution that routes best alone; none where none were found or looked for."""
+        return () if self._parts.tasks is None else self._parts.tasks.facts
+
+    @property
+    def task_scores(self) -> Array:
+        """What each model scores on each task, shrunk (tasks x models)."""
+        found = self._parts.tasks
+        return np.empty((0, len(self._parts.joint.mean))) if found is None else found.quality.astype(np.float64)
 
     @classmethod
     def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
@@ -56,9 +61,22 @@ class FusedStrategy:
         stacked = np.stack(rows) if rows else np.empty((0, 7, len(self._parts.joint.mean)))
         return Predictions(*(stacked[:, index] for index in range(7)))
 
+    def memberships(self, features: Features) -> Array:
+        """Return each prompt's memberships in the discovered tasks (prompts x tasks), which sum to 1."""
+        found = self._parts.tasks
+        if found is None:
+            return np.empty((len(features.texts), 0))
+        level = self._parts.levels[found.level]
+        rows = [level.assign(self._row(seen)) for seen in self._parts.view.apply(features)]
+        return np.stack(rows) if rows else np.empty((0, len(found.facts)))
+
+    def _row(self, seen: Floats) -> Floats:
+        """Return one prompt's features from its view, centred and scaled."""
+        return np.asarray((seen - self._parts.centre) * np.float32(self._parts.size), dtype=np.float32)
+
     def _predict_one(self, features: Features, number: int, seen: Floats) -> Array:
         parts, joint = self._parts, self._parts.joint
-        row = (seen - parts.centre) * np.float32(parts.size)
+        row = self._row(seen)
         estimates = self._components(features, number, seen, row)
         ease = joint.ease_scale * estimates[:, 0].mean()
         quality = np.clip(joint.mean + ease + joint.weights @ estimates[:, 1:], 0.0, 1.0)
@@ -108,7 +126,7 @@ class FusedStrategy:
             "ease_scale": parts.joint.ease_scale,
             "sharpness": {name: level.sharpness for name, level in parts.levels.items()},
             "figures": dict(parts.figures),
-            "tasks": [task.plain() for task in parts.tasks],
+            "tasks": [task.plain() for task in self.tasks],
         }
         if parts.linear is not None:
             arrays |= {"linear.weights": parts.linear.weights, "linear.bias": parts.linear.bias}
@@ -122,6 +140,9 @@ class FusedStrategy:
             config["label_sharpness"] = parts.labels.sharpness
         for name, level in parts.levels.items():
             arrays |= level.arrays(name)
+        if parts.tasks is not None:
+            arrays["tasks.quality"] = parts.tasks.quality
+            config["tasks_level"] = parts.tasks.level
         return State(arrays, config)
 
     @classmethod

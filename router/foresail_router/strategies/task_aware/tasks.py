@@ -19,7 +19,8 @@ _MOST_LABEL_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """One task: `prompts` of the training side are its own, `candidates` are columns of the models, `alpha` weighs prompt against task.
+    """One task: `prompts` of the training side are its own, `candidates` are columns of the models, `alpha` weighs prompt against task, and is
+    None where the two are joined in another way.
 
     `labels` are the most common known labels with their share of the task's labelled prompts; `purity` is the share of the first, None
     without labels.
@@ -28,7 +29,7 @@ class TaskFacts:
     name: str
     prompts: int
     candidates: tuple[int, ...]
-    alpha: float
+    alpha: float | None
     examples: tuple[str, ...]
     labels: tuple[tuple[str, float], ...]
     purity: float | None
@@ -50,7 +51,7 @@ def read_facts(entries: Sequence[Mapping[str, Any]], *, models: int) -> tuple[Ta
                 str(entry["name"]),
                 int(entry["prompts"]),
                 tuple(int(number) for number in entry["candidates"]),
-                float(entry["alpha"]),
+                None if entry["alpha"] is None else float(entry["alpha"]),
                 tuple(str(example) for example in entry["examples"]),
                 tuple((str(label), float(share)) for label, share in entry["labels"]),
                 None if entry["purity"] is None else float(entry["purity"]),
@@ -71,7 +72,7 @@ def describe_tasks(
     task: NDArray[np.int64],
     nearness: NDArray[np.floating[Any]],
     candidates: NDArray[np.bool_],
-    alphas: NDArray[np.float64],
+    alphas: NDArray[np.float64] | None,
 ) -> tuple[TaskFacts, ...]:
     """Return the facts of each task (rows of `candidates`); the examples are the prompts of greatest `nearness` to their task."""
     names = task_names(texts, task, len(candidates))
@@ -88,7 +89,7 @@ def describe_tasks(
                 name,
                 len(members),
                 tuple(int(column) for column in np.flatnonzero(candidates[number])),
-                round(float(alphas[number]), 4),
+                None if alphas is None else round(float(alphas[number]), 4),
                 tuple(ids[index] for index in nearest),
                 shares,
                 shares[0][1] if shares else None,
