@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from hack import benchmark_tables
 
 CSV = """pool,name,kind,figure,value,low,high
