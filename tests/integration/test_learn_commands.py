@@ -126,28 +126,43 @@ spec:
     assert rows["specialist"]["cost_usd"] == pytest.approx(0.5 + rows["specialist"]["output_tokens"] / 1000)
 
 
-def test_a_reproducible_training_gives_the_same_bytes(foresail, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_reproducible_training_gives_the_same_bytes_on_other_cpus(tmp_path: Path) -> None:
+    """The second training uses the instructions of a CPU of 2008, and more threads."""
+    import subprocess
+
     data = write_data(tmp_path / "data", 40)
     digests = []
-    for number in range(2):
-        arguments = (
-            "train",
-            data,
-            "-o",
-            tmp_path / f"router{number}",
-            "--reproducible",
-            "--json",
-            "--cache-dir",
-            tmp_path / f"cache{number}",
+    for number, environment in enumerate(
+        ({}, {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"})
+    ):
+        options = ("--strategy", "knn", "--reproducible", "--json", "--threads", str(number + 1))
+        places = ("-o", tmp_path / f"router{number}", "--cache-dir", tmp_path / f"cache{number}")
+        command = [Path(sys.executable).with_name("foresail"), "train", data, *options, *places]
+        done = subprocess.run(
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=os.environ | environment,
         )
-        status, output, progress = foresail(*arguments[:-2])
-        assert status == 0, progress
-        (tmp_path / "cache").rename(tmp_path / f"cache{number}")
-        digests.append(json.loads(output)["digest"])
+        assert done.returncode == 0, done.stderr
+        digests.append(json.loads(done.stdout)["digest"])
     assert digests[0] == digests[1]
     files = [{path.name: path.read_bytes() for path in (tmp_path / f"router{number}").iterdir()} for number in range(2)]
     assert files[0] == files[1]
     assert read_artifact(tmp_path / "router0").manifest.training.reproducible
+
+
+@pytest.mark.parametrize("strategy", ["fused", "task-aware", "latent-lookahead", "ridge"])
+def test_a_strategy_that_cannot_promise_the_same_bytes_does_not(
+    foresail, strategy: str, data: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    status, _, errors = foresail("train", data, "-o", tmp_path / "router", "--reproducible", "--strategy", strategy)
+    assert status == 2
+    assert f"--reproducible: what --strategy {strategy} learns differs" in errors
+    assert "leave --reproducible out, or choose --strategy knn" in errors
+    assert not (tmp_path / "router").exists()
 
 
 def test_a_self_contained_artifact_brings_its_encoder(foresail, artifact: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -38,7 +38,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reproducible",
         action="store_true",
-        help="the same data gives the same bytes on any CPU; encoding takes about thirty times as long",
+        help="with --strategy knn: the same data gives the same bytes on any CPU; encoding takes thirty times as long",
     )
     parser.add_argument(
         "--self-contained", action="store_true", help="put the encoder into the artifact instead of naming its package"
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     started = time.monotonic()
     check_artifact_argument(arguments.output)
-    strategy = _check_strategy(arguments.strategy)
+    strategy = _check_strategy(arguments.strategy, reproducible=arguments.reproducible)
     data = load(arguments)
     recipe = Recipe(
         arguments.strategy, arguments.precision, arguments.reproducible, arguments.self_contained, arguments.seed
@@ -99,12 +99,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_strategy(name: str) -> type[Strategy]:
-    from foresail_router.strategies.base import find_strategy, strategy_names
+def _check_strategy(name: str, *, reproducible: bool) -> type[Strategy]:
+    from foresail_router.strategies.base import find_strategy, is_reproducible, strategy_names
 
     if name not in strategy_names():
         raise UserError(f"--strategy {name}: unknown; choose one of: {', '.join(strategy_names())}")
-    return find_strategy(name)
+    strategy = find_strategy(name)
+    if reproducible and not is_reproducible(strategy):
+        raise UserError(
+            f"--reproducible: what --strategy {name} learns differs in its last bits from CPU to CPU; "
+            "leave --reproducible out, or choose --strategy knn"
+        )
+    return strategy
 
 
 def _answers(arguments: argparse.Namespace, data: OutcomeMatrix, source: EncoderSource) -> AnswerData | None:

@@ -129,6 +129,8 @@ class Strategy(Protocol):
     uses_answers: ClassVar[bool] = False
     # Whether `fit` learns from `TrainingSet.descriptions` where they are written; likewise.
     uses_descriptions: ClassVar[bool] = False
+    # Whether `fit` and `predict` give the same bytes on every CPU: not so with decompositions and solvers, whose last bits differ.
+    reproducible: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, training: TrainingSet, *, seed: int, progress: Progress, settings: Settings | None = None) -> Self:
@@ -198,3 +200,8 @@ def uses_answers(strategy: type[Strategy], settings: Settings | None = None) -> 
 def uses_descriptions(strategy: type[Strategy]) -> bool:
     """Return whether a strategy learns from descriptions of prompts' tasks."""
     return bool(getattr(strategy, "uses_descriptions", False))
+
+
+def is_reproducible(strategy: type[Strategy]) -> bool:
+    """Return whether a strategy learns the same bytes from the same features on every CPU."""
+    return bool(getattr(strategy, "reproducible", False))

@@ -72,6 +72,8 @@ class OutcomeTable:
 class KnnStrategy:
     """See the module."""
 
+    reproducible: ClassVar[bool] = True
+
     def __init__(
         self, embeddings: NDArray[np.float16], table: OutcomeTable, settings: KnnSettings, priors: KnnPriors
     ) -> None:
