@@ -35,11 +35,12 @@ format: environment ## Format the code
 	$(RUN) ruff check --fix
 
 .PHONY: generate
-generate: environment ## Write what is generated: CRDs from the models, the chart's copy of them, the API reference
+generate: environment ## Write what is generated: CRDs from the models, the chart's copy of them, references, tables of figures
 	$(RUN) foresail crds --write crds
 	$(RUN) python hack/api_reference.py
 	$(RUN) python hack/chart_crds.py
 	$(RUN) python hack/cli_reference.py
+	$(RUN) python hack/benchmark_tables.py
 
 .PHONY: lint
 lint: check-format check-lint check-types check-contracts ## Check format, lint, types and import contracts
