@@ -25,6 +25,8 @@ from foresail_router.strategies.task_aware.token_lengths import fit_lengths
 Floats = NDArray[np.float32]
 # The pool's variance counts for as much as this many outcomes of a model.
 _POOL_OUTCOMES = 2.0
+# With fewer outcomes of a model they vary at least as all models' do.
+_FEW = 50
 
 
 def fit_parts(training: TrainingSet, settings: FusedSettings, *, seed: int, progress: Progress) -> Parts:
@@ -77,10 +79,13 @@ def _join(problem: Problem, fitted: Fitted, settings: FusedSettings) -> tuple[Jo
 
 
 def _noise(errors: Array) -> Array:
-    """Return the variance of each model's outcomes around what was foreseen (NaN where unknown), that of few drawn to all models'."""
+    """Return the variance of each model's outcomes around what was foreseen of them (prompts x models, NaN where unknown)."""
     known = np.isfinite(errors)
     squares, outcomes = np.square(np.where(known, errors, 0.0)).sum(axis=0), known.sum(axis=0)
-    return np.asarray((squares + _POOL_OUTCOMES * squares.sum() / outcomes.sum()) / (outcomes + _POOL_OUTCOMES))
+    usual = squares.sum() / outcomes.sum()
+    noise = (squares + _POOL_OUTCOMES * usual) / (outcomes + _POOL_OUTCOMES)
+    # A short run of luck looks like certainty.
+    return np.asarray(np.where(outcomes < _FEW, np.maximum(noise, usual), noise))
 
 
 def _floats(array: NDArray[Any]) -> Floats:

@@ -55,7 +55,7 @@ _kept: WeakKeyDictionary[Features, tuple[tuple[object, ...], _Forms]] = WeakKeyD
 def shared_problem(training: TrainingSet) -> Problem:
     """Return the problem of a training side, with what was fitted for it before, as long as its features live.
 
-    Only the same objects (features, scores, labels, folds and answers) are the same side. Raises `ValueError` when all prompts lie in
+    Only the same objects (features, scores, labels, folds and answers), which nobody changes, are the same side. Raises `ValueError` when all prompts lie in
     one fold or nothing is known of any.
     """
     outcomes = training.outcomes

@@ -95,6 +95,8 @@ def _smoother(state: State, inputs: int, models: int) -> Smoother | None:
     arrays = state.arrays
     if "smoother.points" not in arrays:
         return None
+    if arrays["smoother.points"].ndim != 2:
+        raise ValueError("its smoother.points do not fit the other arrays")
     prompts, reduced = arrays["smoother.points"].shape
     neighbours, temperature = state.config["neighbours"], _number(state.config, "temperature")
     if not isinstance(neighbours, int) or not 1 <= neighbours <= prompts or temperature <= 0:

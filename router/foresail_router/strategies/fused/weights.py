@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 # A model whose mean is this far below the best counts e times less: where none competes, an error changes no choice.
 _COMPETES_WITHIN = 0.03
+_COMMON_SHARE = 0.5
 # Equal weights count for as much as this share of the evidence.
 _EQUAL_SHARE = 0.1
 
@@ -19,10 +20,13 @@ def competitive_weights(advantage: Array, foreseen: Array, mean: Array) -> Array
     """Return a weight per component, none negative.
 
     `advantage` (prompts x models, NaN where unknown) is what was, `foreseen` (components x prompts x models) what each component said;
-    compared are differences from the best single model by `mean`, since a choice is one between models.
+    compared are differences from the best single model by `mean` (of those with at least half as many outcomes as any), since a choice
+    is one between models.
     """
-    best = int(np.argmax(mean))
-    rivalry = np.sqrt(np.exp((mean - mean[best]) / _COMPETES_WITHIN))
+    # A model that few prompts know would leave few to compare on, and its mean may be luck.
+    outcomes = np.isfinite(advantage).sum(axis=0)
+    best = int(np.argmax(np.where(outcomes >= _COMMON_SHARE * outcomes.max(), mean, -np.inf)))
+    rivalry = np.sqrt(np.exp(np.minimum(mean - mean[best], 0.0) / _COMPETES_WITHIN))
     actual = (advantage - advantage[:, [best]]) * rivalry
     known = np.isfinite(actual)
     said = np.where(known, (foreseen - foreseen[:, :, [best]]) * rivalry, 0.0).reshape(len(foreseen), -1)
