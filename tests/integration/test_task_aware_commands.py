@@ -204,6 +204,31 @@ def test_train_on_descriptions_and_print_the_tasks(
     assert len(json.loads(capfd.readouterr().out)["tasks"]) == 1
 
 
+def test_a_fused_router_shows_its_tasks_with_what_models_score_on_them(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact = tmp_path / "router"
+    common = ["--threads", "1", "--cache-dir", str(tmp_path / "cache")]
+    assert main(["train", str(data), "--strategy", "fused", "-o", str(artifact), *common]) == 0
+    capfd.readouterr()
+    assert main(["tasks", str(artifact), "--json", "--data", str(data), *common]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert len(report["tasks"]) >= 3
+    assert report["purity"] > 0.9
+    best = {"sum": "specialist", "travel": "generalist", "reverse": "generalist"}
+    for task in report["tasks"]:
+        first, *others = task["candidates"]
+        assert first["model"] == best[task["labels"][0]["label"]]
+        assert 0.5 < first["score"] <= 1
+        assert all(first["score"] >= other["score"] >= 0 for other in others)
+        assert task["alpha"] is None
+        assert task["assigned"]["purity"] > 0.9
+    assert (report["assigned_prompts"], report["abstained"]) == (120, 0)
+    assert main(["tasks", str(artifact)]) == 0
+    table = capfd.readouterr().out
+    assert all(task["name"] in table for task in report["tasks"])
+
+
 def test_descriptions_that_cannot_be_used_are_refused(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,4 +248,6 @@ def test_descriptions_that_cannot_be_used_are_refused(
 def test_an_artifact_without_tasks_is_named_as_such(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_trained(tmp_path / "router", 60)
     assert main(["tasks", str(tmp_path / "router")]) == 2
-    assert "'knn' discovers no tasks; train one with --strategy task-aware" in capfd.readouterr().err
+    assert (
+        "'knn' discovers no tasks; train one with --strategy fused or --strategy task-aware" in capfd.readouterr().err
+    )

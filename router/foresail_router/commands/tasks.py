@@ -1,4 +1,4 @@
-"""`foresail tasks`: prints the tasks that a task-aware router discovered: names, sizes, candidates with their scores, examples, purity.
+"""`foresail tasks`: prints the tasks that a router discovered: names, sizes, candidates with their scores, examples, purity.
 
 Owns what is printed. It must not know how tasks are found.
 """
@@ -16,8 +16,11 @@ from foresail_api.errors import UserError
 
 if TYPE_CHECKING:
     from foresail_router.artifact.store import Artifact
+    from foresail_router.strategies.fused.strategy import FusedStrategy
     from foresail_router.strategies.task_aware.strategy import TaskAwareStrategy
     from foresail_router.strategies.task_aware.tasks import TaskFacts
+
+    TaskStrategy = FusedStrategy | TaskAwareStrategy
 
 _SHOWN_CANDIDATES = 3
 
@@ -40,16 +43,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from foresail_router.artifact.router import open_strategy
     from foresail_router.artifact.store import read_artifact
+    from foresail_router.strategies.fused.strategy import FusedStrategy
     from foresail_router.strategies.task_aware.strategy import TaskAwareStrategy
 
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit {arguments.limit}: is not a number above 0")
     artifact = read_artifact(arguments.artifact)
     strategy = open_strategy(artifact)
-    if not isinstance(strategy, TaskAwareStrategy):
+    if not isinstance(strategy, FusedStrategy | TaskAwareStrategy):
         raise UserError(
             f"artifact {arguments.artifact}: its strategy {artifact.manifest.strategy!r} discovers no tasks; "
-            "train one with --strategy task-aware"
+            "train one with --strategy fused or --strategy task-aware"
         )
     report = _report(artifact, strategy)
     if arguments.data is not None:
@@ -59,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(artifact: Artifact, strategy: TaskAwareStrategy) -> dict[str, Any]:
+def _report(artifact: Artifact, strategy: TaskStrategy) -> dict[str, Any]:
     models = artifact.manifest.model_names
     scores = strategy.task_scores
     tasks = [_entry(task, models, scores[number]) for number, task in enumerate(strategy.tasks)]
@@ -93,7 +97,7 @@ def _overall_purity(tasks: tuple[TaskFacts, ...]) -> float | None:
 
 
 def _add_assignments(
-    report: dict[str, Any], arguments: argparse.Namespace, artifact: Artifact, strategy: TaskAwareStrategy
+    report: dict[str, Any], arguments: argparse.Namespace, artifact: Artifact, strategy: TaskStrategy
 ) -> None:
     """Add how many prompts of a data set each task takes, as the classifier assigns them, and how pure those are."""
     import numpy as np
@@ -116,7 +120,7 @@ def _add_assignments(
 
 def _text(report: dict[str, Any]) -> str:
     if not report["tasks"]:
-        return "No tasks were discovered: the router uses each prompt's own estimate alone."
+        return "No tasks were discovered: the router does without them."
     assigned = "assigned" in report["tasks"][0]
     lines = [
         _head(report),
@@ -157,4 +161,4 @@ def _row(task: dict[str, Any]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-command = Command(help="print the tasks that a task-aware router discovered", configure=_configure, run=_run)
+command = Command(help="print the tasks that a router discovered", configure=_configure, run=_run)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 _TITLES = {
+    "fused": "Fused",
+    "task-aware": "Task-aware (FineRouter-style), frozen MiniLM + lexical",
+    "latent-lookahead": "Latent lookahead, frozen MiniLM + lexical",
     "knn": "kernel kNN, MiniLM",
     "random": "random",
     "cheapest": "cheapest model",
