@@ -85,7 +85,7 @@ async def test_each_prompt_goes_to_the_model_that_is_good_at_it(
         )
         assert answer.headers["x-foresail-model"] == "specialist"
         text = served.log.read_text()
-        assert f"Learned (knn, {trained.first[:19]}" in text
+        assert f"Learned (fused, {trained.first[:19]}" in text
         assert "no artifact" not in text
 
 
