@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foresail_api.errors import UserError
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.records import Prompt
 from foresail_router.evaluation.benchmark.cells import CellFacts, StoredCell, cell_path, read_cell, write_cell
@@ -233,6 +234,35 @@ def test_a_pool_is_summed_up_with_references_and_failures() -> None:
     assert [single.best_in_folds for single in result.singles] == [5, 0]
     # RouterBench: the router's hull from (1, 0.5) by (5.5, 1), flat to the dear model's 10.
     assert good.figures["aiq_routerbench"].value == pytest.approx((4.5 * 0.75 + 4.5) / 10)
+
+
+def test_a_fold_takes_as_long_as_its_slowest_configuration_does() -> None:
+    # The second configuration, which was chosen, found what the first one had fitted.
+    variant = Variant("quick", "knn", ({}, {"changed": 1}), False)
+    scored = pool()
+
+    def find(cell: Cell) -> StoredCell | None:
+        seconds = (30.0 + cell.fold, 0.5)[cell.configuration]
+        return StoredCell(CellFacts(seconds, seconds, 0.1, 0.2, 0.3), predictions(SCORE[cell.fold == FOLDS]))
+
+    cells = [cell for cell in Grid(("s:p",), (variant,), 1, 5).cells("s:p", variant) if cell.configuration == 1]
+    result = summarise_pool(scored, FOLDS, [(variant, cells)], find, focus="quick", reasons={}, drawn=Drawn())
+    figures = result.variants[0].figures
+    assert figures["fit_seconds"].value == 32
+    assert figures["fit_seconds_most"].value == figures["fit_cpu_seconds_most"].value == 34
+
+
+def test_a_pool_without_a_gap_has_no_gap_closed_in_its_report(tmp_path: Path) -> None:
+    scored = pool(score=np.ones((COUNT, 2)))
+    result = summarise_pool(scored, FOLDS, [], lambda _: None, focus="good", reasons={}, drawn=Drawn())
+    write_reports(tmp_path, replace(summary(), pools=(result,)))
+    assert "NaN" not in (tmp_path / "report.json").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_reports(tmp_path / "file", summary())
 
 
 def test_the_page_stands_alone_and_escapes_names(tmp_path: Path) -> None:

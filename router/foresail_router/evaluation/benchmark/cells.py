@@ -5,6 +5,7 @@ It must not know how a cell is worked out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -73,7 +74,9 @@ def write_cell(path: Path, facts: CellFacts, predictions: Predictions | None) ->
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another directory") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where the directory is none, there is nothing to remove either.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_cell(path: Path) -> StoredCell | None:

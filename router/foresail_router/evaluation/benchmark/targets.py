@@ -235,10 +235,14 @@ def _effort(evidence: Evidence) -> list[Target]:
     run = evidence.run
     memory = run.peak_total_mib / 1024
     targets.append(Target("peak memory", "<= 4 GiB", f"{memory:.2f} GiB in all processes", memory <= 4))
-    whole = run.cells_found == 0 and run.processes <= 2
-    targets.append(
-        Target(
-            "whole run on 2 cores", "<= 60 min", f"{run.seconds / 60:.1f} min", run.seconds <= 3600 if whole else None
+    if {*GAINS, *MATCHES} <= {pool.name for pool in evidence.pools} and evidence.baselines:
+        whole = run.cells_found == 0 and run.processes <= 2
+        targets.append(
+            Target(
+                "whole run on 2 cores",
+                "<= 60 min",
+                f"{run.seconds / 60:.1f} min",
+                run.seconds <= 3600 if whole else None,
+            )
         )
-    )
     return targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -35,7 +36,9 @@ def write_text(path: Path, content: str) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another directory") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where the directory is none, there is nothing to remove either.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def csv_text(header: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> str:
