@@ -69,9 +69,15 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="descriptions of the prompts' tasks, as `foresail describe` writes them, for strategies that learn from them",
     )
     parser.add_argument(
-        "--seeds", metavar="N", type=_positive, default=1, help="seeds 0 to N - 1 (default: %(default)s)"
+        "--seeds",
+        metavar="N",
+        type=shared.whole_number(1, 64),
+        default=1,
+        help="seeds 0 to N - 1 (default: %(default)s)",
     )
-    parser.add_argument("--folds", metavar="K", type=_folds, default=5, help="folds (default: %(default)s)")
+    parser.add_argument(
+        "--folds", metavar="K", type=shared.whole_number(2, 20), default=5, help="folds (default: %(default)s)"
+    )
     parser.add_argument(
         "--folds-by",
         choices=["text", "task"],
@@ -86,14 +92,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
         metavar="N",
-        type=_positive,
+        type=shared.whole_number(1, 64),
         default=2,
         help="processes of one thread each (default: %(default)s)",
     )
     parser.add_argument(
         "--answer-tokens",
         metavar="M",
-        type=_answer_tokens,
+        type=shared.whole_number(1, 254),
         default=64,
         help="how much of recorded answers is read by strategies that learn from them (default: %(default)s, as `train` does)",
     )
@@ -180,12 +186,15 @@ def _variants(arguments: argparse.Namespace) -> tuple[Variant, ...]:
 def _pools(arguments: argparse.Namespace) -> list[str]:
     from foresail_router.data.sources import sources
 
-    if arguments.pools:
-        return list(dict.fromkeys(arguments.pools))
     if not arguments.data.is_dir():
         raise UserError(f"{arguments.data}: no such directory")
     found = sources(arguments.data)
-    if any((arguments.data / f"prompts.{suffix}").exists() for suffix in ("jsonl", "parquet")) or not found:
+    plain = any((arguments.data / f"prompts.{suffix}").exists() for suffix in ("jsonl", "parquet")) or not found
+    if arguments.pools:
+        if not plain and (unnamed := next((pool for pool in arguments.pools if ":" not in pool), None)):
+            raise UserError(f"--pools {unnamed}: name a source and its pool, as in {found[0]}:default")
+        return list(dict.fromkeys(arguments.pools))
+    if plain:
         return ["default"]
     known = [pool for pool in DEFAULT_POOLS if pool.partition(":")[0] in found]
     return known or [f"{source}:default" for source in found]
@@ -242,27 +251,6 @@ def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], Prepar
             raise UserError(f"--pools {name}: {error}") from None
 
     return load
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 64:
-        raise argparse.ArgumentTypeError(f"{value} is not a number from 1 to 64")
-    return value
-
-
-def _answer_tokens(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 254:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of tokens from 1 to 254")
-    return value
-
-
-def _folds(text: str) -> int:
-    value = int(text)
-    if not 2 <= value <= 20:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of folds from 2 to 20")
-    return value
 
 
 command = Command(

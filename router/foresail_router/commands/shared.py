@@ -39,7 +39,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """Add --threads."""
     parser.add_argument(
-        "--threads", metavar="N", type=_positive, help="threads of the encoder (default: the CPUs that may be used)"
+        "--threads",
+        metavar="N",
+        type=whole_number(1, 256, " of threads"),
+        help="threads of the encoder (default: the CPUs that may be used)",
     )
 
 
@@ -108,8 +111,12 @@ def check_artifact_argument(directory: Path) -> None:
         raise UserError(f"{directory}: is a file; give a directory to write the artifact to")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 256:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of threads from 1 to 256")
-    return value
+def whole_number(least: int, most: int, of: str = "") -> Callable[[str], int]:
+    """Return what argparse needs to read a whole number within bounds; `of` says what is counted."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdecimal() and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number{of} from {least} to {most}")
+
+    return parse

@@ -35,7 +35,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--source", metavar="NAME", help="which long-form source of DATA: NAME.parquet")
     parser.add_argument("--pool", metavar="NAME", default="default", help="which pool of DATA (default: %(default)s)")
-    parser.add_argument("--limit", metavar="N", type=int, help="print the N largest tasks only")
+    parser.add_argument(
+        "--limit", metavar="N", type=shared.whole_number(1, 1_000_000), help="print the N largest tasks only"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with all candidates, labels and examples")
     shared.add_encoder_arguments(parser)
 
@@ -46,8 +48,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from foresail_router.strategies.fused.strategy import FusedStrategy
     from foresail_router.strategies.task_aware.strategy import TaskAwareStrategy
 
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UserError(f"--limit {arguments.limit}: is not a number above 0")
+    if arguments.source is not None and arguments.data is None:
+        raise UserError(f"--source {arguments.source}: is a source of a data set; name the data set with --data")
     artifact = read_artifact(arguments.artifact)
     strategy = open_strategy(artifact)
     if not isinstance(strategy, FusedStrategy | TaskAwareStrategy):

@@ -237,8 +237,14 @@ def target_of(url: str, model: str, limit_field: OutputLimitField, credential: s
         parsed = URL(url.rstrip("/") + PATH)
     except ValueError:
         parsed = URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.user or parsed.query_string:
-        raise UserError("--url is not of the form http(s)://host/v1, without credentials and query")
+    if (
+        parsed.scheme not in ("http", "https")
+        or not parsed.host
+        or parsed.user
+        or parsed.query_string
+        or parsed.fragment
+    ):
+        raise UserError("--url is not of the form http(s)://host/v1, without credentials, query and fragment")
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     if credential is not None:
         headers["Authorization"] = f"Bearer {credential}"
