@@ -205,6 +205,12 @@ def _summary(run: Run) -> str:
     return _markdown(rows)
 
 
+_SIMPLE = (
+    ("cheapest single within 1 point", "cheapest_within_1_point_cost_ratio"),
+    ("hull of singles, 1 point below", "hull_of_singles_1_point_below_cost_ratio"),
+)
+
+
 def _cost(run: Run) -> str:
     title = next(
         (figure for pool, _, figure in run.figures if not pool and "geometric" in figure), "geometric mean (none)"
@@ -219,8 +225,9 @@ def _cost(run: Run) -> str:
             cells.append(shown if matched is None or matched.value else f"({shown})")
         mean = run.mean(title, name)
         rows.append([name, *cells, f"{mean.value:.3f}" if mean else ""])
-    simple = [run.get(pool, "single models", "cheapest_within_1_point_cost_ratio") for pool in pools]
-    rows.append(["*cheapest single within 1 point*", *(f"{cell.value:.3f}" if cell else "" for cell in simple), ""])
+    for name, figure in _SIMPLE:
+        simple = [run.get(pool, "single models", figure) for pool in pools]
+        rows.append([f"*{name}*", *(f"{cell.value:.3f}" if cell else "" for cell in simple), ""])
     return _markdown(rows)
 
 
@@ -241,6 +248,13 @@ _TRUST = (
     ("least of a model, %", "coverage_least", ".1f", 100),
     ("most, %", "coverage_most", ".1f", 100),
     ("pinball below marginal, %", "pinball_gain", ".1f", 100),
+)
+_CURVE = (
+    ("AIQ", "aiq", ".4f", 1),
+    ("over log cost", "aiq_log", ".4f", 1),
+    ("as RouterBench", "aiq_routerbench", ".4f", 1),
+    ("points at the best single's cost", "gain_at_best_cost", "+.2f", 1),
+    ("RouterArena", "arena", ".4f", 1),
 )
 _STRONG = ("apgr", "cpt50", "cpt80")
 
@@ -356,6 +370,7 @@ _KINDS: dict[str, Callable[[Run], str]] = {
     "cost": _cost,
     "focus": lambda run: _of_focus(run, _FOCUS),
     "trust": lambda run: _of_focus(run, _TRUST),
+    "curve": lambda run: _of_focus(run, _CURVE),
     "pairs": _pairs,
     "targets": _targets,
     "effort": _effort,
