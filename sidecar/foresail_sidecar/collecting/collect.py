@@ -1,6 +1,6 @@
 """Asks the open questions with bounded concurrency and writes each outcome down as it comes.
 
-Owns attempts and giving up. It must not know files beyond the journal it is given, nor how answers are graded.
+Owns the order of questions and giving up. It must not know files beyond the journal it is given, nor how answers are graded.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from dataclasses import dataclass, field
 from foresail_api.common import NANO_DOLLARS
 from foresail_router.data.records import Outcome
 from foresail_router.decision.price import cost_nano
+from foresail_sidecar.collecting.asking import GIVE_UP_AFTER, Answer, Asker
 from foresail_sidecar.collecting.journal import Journal
 from foresail_sidecar.collecting.plan import AskedModel, GradedPrompt
-from foresail_sidecar.collecting.retries import Failure, RetryBudget, pause_seconds
+from foresail_sidecar.collecting.retries import Failure, RetryBudget
 from foresail_sidecar.protocols.answers import Usage
-from foresail_sidecar.protocols.openai.single import read_single_answer, single_prompt_body
+from foresail_sidecar.protocols.openai.single import single_prompt_body
 from foresail_sidecar.upstreams.client import UpstreamClient
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
-
-MAX_ANSWER_BYTES = 8 * 2**20
-GIVE_UP_AFTER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +55,27 @@ class Collection:
         self._settings = settings
         self._progress = progress
         self._rng = rng
-        self._budget = RetryBudget(0)
         self.result = Collected()
 
     async def run(self, prompts: Sequence[GradedPrompt], models: Sequence[AskedModel]) -> Collected:
         """Ask every model every prompt that has no outcome yet. Outcomes that came are kept if this is cancelled."""
         lanes = [_Lane(model, deque(self.open_questions(prompts, model))) for model in models]
-        self._budget = RetryBudget(sum(len(lane.questions) for lane in lanes))
+        budget = RetryBudget(sum(len(lane.questions) for lane in lanes))
         timeouts = UpstreamTimeouts(first_byte=self._settings.timeout_seconds, idle=self._settings.timeout_seconds)
         async with UpstreamClient(timeouts) as client, asyncio.TaskGroup() as tasks:
+            asker = Asker(client, self._settings.attempts, self._settings.timeout_seconds, budget, self._rng)
             for lane in lanes:
                 for _ in range(min(self._settings.concurrency, len(lane.questions))):
-                    tasks.create_task(self._work(client, lane))
+                    tasks.create_task(self._work(asker, lane))
         return self.result
 
     def open_questions(self, prompts: Sequence[GradedPrompt], model: AskedModel) -> list[GradedPrompt]:
         """Return the prompts for which a model has no outcome yet."""
         return [item for item in prompts if (item.prompt.id, model.model.name) not in self._journal.done]
 
-    async def _work(self, client: UpstreamClient, lane: _Lane) -> None:
+    async def _work(self, asker: Asker, lane: _Lane) -> None:
         while lane.questions:
-            answered = await self._settle(client, lane.model, lane.questions.popleft())
+            answered = await self._settle(asker, lane.model, lane.questions.popleft())
             lane.failed_in_a_row = 0 if answered else lane.failed_in_a_row + 1
             self._progress(1)
             if lane.failed_in_a_row >= GIVE_UP_AFTER and lane.questions:
@@ -86,8 +83,8 @@ class Collection:
                 self._progress(len(lane.questions))
                 lane.questions.clear()
 
-    async def _settle(self, client: UpstreamClient, asked: AskedModel, item: GradedPrompt) -> bool:
-        answer = await self._ask(client, asked, item.prompt.prompt)
+    async def _settle(self, asker: Asker, asked: AskedModel, item: GradedPrompt) -> bool:
+        answer = await self._ask(asker, asked, item.prompt.prompt)
         if isinstance(answer, Failure):
             self.result.failures[asked.model.name, answer.reason, answer.remedy] += 1
             return False
@@ -112,7 +109,7 @@ class Collection:
             answer=text,
         )
 
-    async def _ask(self, client: UpstreamClient, asked: AskedModel, prompt: str) -> tuple[str, Usage | None] | Failure:
+    async def _ask(self, asker: Asker, asked: AskedModel, prompt: str) -> Answer | Failure:
         body = single_prompt_body(
             prompt,
             model=asked.target.model,
@@ -120,37 +117,7 @@ class Collection:
             output_limit=asked.output_limit,
             temperature=self._settings.temperature,
         )
-        for attempt in range(1, self._settings.attempts + 1):
-            answer = await self._attempt(client, asked, body)
-            if not isinstance(answer, Failure) or not answer.transient or attempt == self._settings.attempts:
-                return answer
-            if not self._budget.take():
-                return answer
-            await asyncio.sleep(pause_seconds(answer, attempt, self._rng))
-        raise AssertionError("at least one attempt is made")
-
-    async def _attempt(
-        self, client: UpstreamClient, asked: AskedModel, body: bytes
-    ) -> tuple[str, Usage | None] | Failure:
-        try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
-                answer = await client.ask(asked.target, list(asked.target.headers.items()), body)
-                try:
-                    content = await answer.read(MAX_ANSWER_BYTES)
-                finally:
-                    answer.close()
-        except TimeoutError:
-            return Failure(f"no answer within {self._settings.timeout_seconds:g} s", kind=FailureKind.TIMED_OUT)
-        except UpstreamFailure as failure:
-            return Failure(str(failure), kind=failure.kind)
-        if answer.status != 200:
-            wait = answer.headers.get("Retry-After", "")
-            seconds = float(wait) if wait.isdigit() else None
-            return Failure(f"status {answer.status}", status=answer.status, retry_after_seconds=seconds)
-        try:
-            return read_single_answer(content)
-        except ValueError as error:
-            return Failure(f"the answer {error}", kind=FailureKind.BROKEN)
+        return await asker.ask(asked.target, body)
 
 
 @dataclass(slots=True)

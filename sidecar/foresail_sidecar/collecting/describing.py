@@ -22,11 +22,11 @@ from foresail_router.data.descriptions import Description, description_line, pro
 from foresail_router.data.records import Prompt
 from foresail_router.data.rows import drop_torn_end
 from foresail_router.features.text import readable
-from foresail_sidecar.collecting.collect import GIVE_UP_AFTER, MAX_ANSWER_BYTES
-from foresail_sidecar.collecting.retries import Failure, RetryBudget, pause_seconds
-from foresail_sidecar.protocols.openai.single import read_single_answer, single_prompt_body
+from foresail_sidecar.collecting.asking import GIVE_UP_AFTER, Asker
+from foresail_sidecar.collecting.retries import Failure, RetryBudget
+from foresail_sidecar.protocols.openai.single import single_prompt_body
 from foresail_sidecar.upstreams.client import UpstreamClient
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+from foresail_sidecar.upstreams.failures import FailureKind
 from foresail_sidecar.upstreams.targets import Target
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
 
@@ -133,24 +133,24 @@ class Describing:
         self._settings = settings
         self._progress = progress
         self._rng = rng
-        self._budget = RetryBudget(0)
         self._failed_in_a_row = 0
         self.result = Described()
 
     async def run(self, wanted: dict[str, Prompt]) -> Described:
         """Have every prompt described. What was described is kept if this is cancelled."""
-        self._budget = RetryBudget(len(wanted))
         questions = deque(wanted.items())
         timeouts = UpstreamTimeouts(first_byte=self._settings.timeout_seconds, idle=self._settings.timeout_seconds)
         async with UpstreamClient(timeouts) as client, asyncio.TaskGroup() as tasks:
+            budget = RetryBudget(len(wanted))
+            asker = Asker(client, self._settings.attempts, self._settings.timeout_seconds, budget, self._rng)
             for _ in range(min(self._settings.concurrency, len(questions))):
-                tasks.create_task(self._work(client, questions))
+                tasks.create_task(self._work(asker, questions))
         return self.result
 
-    async def _work(self, client: UpstreamClient, questions: deque[tuple[str, Prompt]]) -> None:
+    async def _work(self, asker: Asker, questions: deque[tuple[str, Prompt]]) -> None:
         while questions:
             digest, prompt = questions.popleft()
-            answer = await self._ask(client, prompt.prompt)
+            answer = await self._ask(asker, prompt.prompt)
             self._progress(1)
             if isinstance(answer, Failure):
                 self.result.failures[answer.reason, remedy(answer)] += 1
@@ -164,7 +164,7 @@ class Describing:
                 self._progress(len(questions))
                 questions.clear()
 
-    async def _ask(self, client: UpstreamClient, prompt: str) -> str | Failure:
+    async def _ask(self, asker: Asker, prompt: str) -> str | Failure:
         body = single_prompt_body(
             _QUESTION.format(prompt=readable(prompt)),
             model=self._target.model,
@@ -172,36 +172,10 @@ class Describing:
             output_limit=_OUTPUT_TOKENS,
             temperature=0.0,
         )
-        for attempt in range(1, self._settings.attempts + 1):
-            answer = await self._attempt(client, body)
-            if not isinstance(answer, Failure) or not answer.transient or attempt == self._settings.attempts:
-                return answer
-            if not self._budget.take():
-                return answer
-            await asyncio.sleep(pause_seconds(answer, attempt, self._rng))
-        raise AssertionError("at least one attempt is made")
-
-    async def _attempt(self, client: UpstreamClient, body: bytes) -> str | Failure:
-        try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
-                answer = await client.ask(self._target, list(self._target.headers.items()), body)
-                try:
-                    content = await answer.read(MAX_ANSWER_BYTES)
-                finally:
-                    answer.close()
-        except TimeoutError:
-            return Failure(f"no answer within {self._settings.timeout_seconds:g} s", kind=FailureKind.TIMED_OUT)
-        except UpstreamFailure as failure:
-            return Failure(str(failure), kind=failure.kind)
-        if answer.status != 200:
-            wait = answer.headers.get("Retry-After", "")
-            seconds = float(wait) if wait.isdigit() else None
-            return Failure(f"status {answer.status}", status=answer.status, retry_after_seconds=seconds)
-        try:
-            sentence = first_sentence(read_single_answer(content)[0])
-        except ValueError as error:
-            return Failure(f"the answer {error}", kind=FailureKind.BROKEN)
-        return sentence or Failure("the answer is empty", kind=FailureKind.BROKEN)
+        answer = await asker.ask(self._target, body)
+        if isinstance(answer, Failure):
+            return answer
+        return first_sentence(answer[0]) or Failure("the answer is empty", kind=FailureKind.BROKEN)
 
 
 def first_sentence(answer: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from foresail_api.console import Command
 from foresail_api.errors import UserError
 from foresail_api.manifests import load_manifests
+from foresail_sidecar.commands.shared import from_1_to
 
 if TYPE_CHECKING:
     from foresail_sidecar.collecting.collect import Collected, Settings
@@ -51,28 +52,28 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency",
         metavar="N",
-        type=_from_1_to(256),
+        type=from_1_to(256),
         default=4,
         help="questions under way per model (default: %(default)s)",
     )
     parser.add_argument(
         "--attempts",
         metavar="N",
-        type=_from_1_to(10),
+        type=from_1_to(10),
         default=4,
         help="times that a question is put (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_from_1_to(3600),
+        type=from_1_to(3600),
         default=120,
         help="longest wait for an answer (default: %(default)s)",
     )
     parser.add_argument(
         "--max-output-tokens",
         metavar="N",
-        type=_from_1_to(10_000_000),
+        type=from_1_to(10_000_000),
         help="output limit of each question (default: the model's `defaultMaxOutputTokens`)",
     )
     parser.add_argument(
@@ -81,15 +82,6 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="sampling temperature (default: none is sent, the upstream's own holds)",
     )
-
-
-def _from_1_to(most: int) -> type[int]:
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdecimal() and 1 <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
-
-    return parse  # type: ignore[return-value]
 
 
 def _run(arguments: argparse.Namespace) -> int:

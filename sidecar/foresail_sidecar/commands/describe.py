@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from foresail_api.console import Command
 from foresail_api.errors import UserError
+from foresail_sidecar.commands.shared import from_1_to
 
 if TYPE_CHECKING:
     from foresail_router.data.records import Prompt
@@ -45,25 +46,25 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="JSONL file of descriptions; what is there already is not asked again",
     )
-    parser.add_argument("--limit", metavar="N", type=_from_1_to(10_000_000), help="describe the first N prompts only")
+    parser.add_argument("--limit", metavar="N", type=from_1_to(10_000_000), help="describe the first N prompts only")
     parser.add_argument(
         "--concurrency",
         metavar="N",
-        type=_from_1_to(256),
+        type=from_1_to(256),
         default=4,
         help="questions under way (default: %(default)s)",
     )
     parser.add_argument(
         "--attempts",
         metavar="N",
-        type=_from_1_to(10),
+        type=from_1_to(10),
         default=4,
         help="times that a question is put (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_from_1_to(3600),
+        type=from_1_to(3600),
         default=120,
         help="longest wait for an answer (default: %(default)s)",
     )
@@ -73,15 +74,6 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default="max_tokens",
         help="how the endpoint calls its limit of output tokens (default: %(default)s)",
     )
-
-
-def _from_1_to(most: int) -> type[int]:
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdecimal() and 1 <= int(text) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
-
-    return parse  # type: ignore[return-value]
 
 
 def _run(arguments: argparse.Namespace) -> int:
