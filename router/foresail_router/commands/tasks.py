@@ -60,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     report = _report(artifact, strategy)
     if arguments.data is not None:
         _add_assignments(report, arguments, artifact, strategy)
+    report["all_tasks"] = len(report["tasks"])
     report["tasks"] = sorted(report["tasks"], key=lambda task: -task["prompts"])[: arguments.limit]
     print(json.dumps(report, indent=2) if arguments.json else _text(report))
     return 0
@@ -137,11 +138,14 @@ def _text(report: dict[str, Any]) -> str:
 
 
 def _head(report: dict[str, Any]) -> str:
+    shown = f"{report['all_tasks']} tasks"
+    if len(report["tasks"]) < report["all_tasks"]:
+        shown = f"The {len(report['tasks'])} largest of {shown}"
     candidates = [len(task["candidates"]) for task in report["tasks"]]
     purity = "" if report["purity"] is None else f"; purity against the known labels {report['purity']:.2f}"
     abstained = f"; of the data given, {report['abstained']} prompts fit none" if "abstained" in report else ""
     return (
-        f"{len(report['tasks'])} tasks of {report['training_prompts']} prompts, on average {sum(candidates) / len(candidates):.1f} candidates "
+        f"{shown} of {report['training_prompts']} prompts, on average {sum(candidates) / len(candidates):.1f} candidates "
         f"of {report['models']} models{purity}{abstained}"
     )
 

@@ -8,7 +8,7 @@ from html import escape
 from foresail_router.evaluation.benchmark.results import PoolResult, Summary, VariantResult
 from foresail_router.evaluation.metrics.resampling import Estimate
 from foresail_router.evaluation.presentation import plots
-from foresail_router.evaluation.presentation.figures import TABLES, Column, present
+from foresail_router.evaluation.presentation.figures import TABLES, Column, method_titles, present
 
 _CSS = """
 :root { --ink: #1f2933; --grey: #616e7c; --line: #e4e7eb; --pale: #f5f7fa; --blue: #1f6feb; }
@@ -49,9 +49,18 @@ def summary_html(summary: Summary) -> str:
         f"<p>{_INTRODUCTION}</p><p class=note>{escape(facts)}</p><nav>{links}</nav>",
         *_targets(summary),
         *_overview(summary),
+        *_methods(summary),
         *(part for pool in summary.pools for part in _pool(pool, summary)),
     ]
     return page("Foresail benchmark", body)
+
+
+def _methods(summary: Summary) -> Iterator[str]:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(title)}</td></tr>" for name, title in method_titles(summary)
+    )
+    yield "<h2>What each name stands for</h2>"
+    yield f"<div class=scroll><table class=words><thead><tr><th>name</th><th>method</th></tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def page(title: str, body: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from foresail_router.evaluation.presentation.figures import (
     STRONG,
     TRUST,
     Column,
+    method_titles,
     present,
 )
 
@@ -26,6 +27,7 @@ def summary_text(summary: Summary) -> str:
     parts += [
         _means(title, found) for title, found in summary.means.items() if len(summary.pools) > 1 or "targeted" in title
     ]
+    parts.append("\n".join(f"{name}: {title}" for name, title in method_titles(summary)))
     if summary.targets:
         parts.append(_targets(summary))
     return "\n\n".join(parts)

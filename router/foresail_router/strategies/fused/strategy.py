@@ -29,7 +29,8 @@ class FusedStrategy:
         {"neighbours": 120, "penalty": 30.0},
         {"neighbours": 400, "penalty": 300.0},
     )
-    # Learning to foresee answers earned nothing in any pool, and takes an embedding of each: only the setting `answers` asks for it.
+    # Learning to foresee answers earned nothing on the two pools where it was tried, and takes an embedding of each answer: only the
+    # setting `answers` asks for it.
     uses_answers: ClassVar[bool] = False
 
     def __init__(self, parts: Parts) -> None:
