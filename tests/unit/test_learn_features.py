@@ -100,6 +100,16 @@ def test_a_damaged_cache_is_an_empty_one(tmp_path: Path) -> None:
     assert encoder.asked == ["a"]
 
 
+def test_a_file_that_goes_while_the_cache_is_in_use_is_encoded_again(tmp_path: Path) -> None:
+    CachedEncoder(CountingEncoder(), tmp_path).encode(["a"])
+    encoder = CountingEncoder()
+    cache = CachedEncoder(encoder, tmp_path)
+    for path in tmp_path.rglob("*.safetensors"):
+        path.unlink()
+    assert cache.encode(["a", "a"]).tolist() == [[1, 1], [1, 1]]
+    assert CachedEncoder(CountingEncoder(), tmp_path).encode(["a"]).tolist() == [[1, 1]]
+
+
 def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_directory() == tmp_path / "foresail" / "embeddings"
