@@ -120,6 +120,51 @@ def test_what_cannot_be_run_is_named(
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"strategy": "mlp", "settings": {"epoch": 2}}, "variant 'short': unknown setting 'epoch'; mlp knows: decay, "),
+        ({"strategy": "mlp", "against": "mlp"}, "variant 'short' is to be compared with 'mlp', which is not run; name one of: short"),
+    ],
+)  # fmt: skip
+def test_a_variant_that_says_nothing_known_is_named(
+    data: Path, cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], entry: dict[str, object], message: str
+) -> None:
+    (tmp_path / "ablation.json").write_text(json.dumps({"short": entry}))
+    call = arguments(data, cache, tmp_path / "out", "--variants", str(tmp_path / "ablation.json"))
+    assert main(call) == 2
+    assert f"{tmp_path / 'ablation.json'}: {message}" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_shows_answers_counterparts_and_what_the_run_took(
+    data: Path, cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    variants = {
+        "with": {"strategy": "latent-lookahead", "settings": {"epochs": 1}},
+        "without": {"strategy": "latent-lookahead", "settings": {"epochs": 1, "response": False}, "against": "with"},
+    }
+    (tmp_path / "ablation.json").write_text(json.dumps(variants))
+    call = arguments(data, cache, tmp_path / "out", "--variants", str(tmp_path / "ablation.json"))
+    assert main(call) == 0
+    assert "without minus with: " in capfd.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (pool,) = report["pools"]
+    assert [(pair["focus"], pair["other"]) for pair in pool["pairs"]] == [("without", "with")]
+    assert (pool["answered_models"], pool["answered_outcomes"]) == (1, 1)
+    run = report["run"]
+    assert run["memory_watched"]
+    assert run["peak_total_mib"] > 10
+    assert run["peak_process_mib"] > 10
+    assert run["cpu_seconds"] > 1
+    lines = (tmp_path / "out" / "report.csv").read_text().splitlines()
+    assert "default,,pool,answered_outcomes,1.0,," in lines
+    assert any(line.startswith("default,without - with,pair,points,") for line in lines)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "answers recorded of 100% of the models" in page
+    assert "without minus with" in page
+
+
 def _wait_until_alone(session: int) -> None:
     until = time.monotonic() + 20
     while _members(session):

@@ -14,7 +14,7 @@ from foresail_api.errors import UserError
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.records import Prompt
 from foresail_router.evaluation.benchmark.cells import CellFacts, StoredCell, cell_path, read_cell, write_cell
-from foresail_router.evaluation.benchmark.comparing import HINDSIGHT, compare
+from foresail_router.evaluation.benchmark.comparing import HINDSIGHT, compare, compare_pairs
 from foresail_router.evaluation.benchmark.grid import (
     Cell,
     Grid,
@@ -32,10 +32,11 @@ from foresail_router.evaluation.benchmark.quality import (
     quality_figures,
     uncertainty_figures,
 )
-from foresail_router.evaluation.benchmark.results import RunFacts, Summary
+from foresail_router.evaluation.benchmark.results import Comparison, PoolResult, RunFacts, Summary, Target
 from foresail_router.evaluation.benchmark.selection import choose_configuration, outside_folds
 from foresail_router.evaluation.benchmark.summary import Drawn, chosen_cells, configuration_gains, summarise_pool
 from foresail_router.evaluation.benchmark.targets import Evidence, judge
+from foresail_router.evaluation.metrics.resampling import Estimate
 from foresail_router.evaluation.presentation.files import write_reports
 from foresail_router.strategies.base import AnswerEmbeddings, Predictions
 
@@ -167,6 +168,16 @@ def test_comparisons_are_paired_and_corrected() -> None:
     assert compare(scored, {"poor": worse}, "good") == ()
 
 
+def test_a_variant_is_compared_with_its_own_counterpart_too() -> None:
+    qualities = {"with": np.ones(COUNT), "without": SCORE[:, 1], "alike": np.ones(COUNT)}
+    lines = compare_pairs(pool(), qualities, [("without", "with"), ("alike", "with"), ("with", "not fitted")])
+    assert [(line.focus, line.other) for line in lines] == [("without", "with"), ("alike", "with")]
+    assert lines[0].points.value == pytest.approx(-50)
+    # Corrected over the two pairs alone.
+    assert [line.p_holm for line in lines] == [2 * lines[0].p, 1.0]
+    assert compare_pairs(pool(), qualities, []) == ()
+
+
 def test_the_configuration_is_chosen_on_other_pools_outside_the_fold() -> None:
     gains = {
         "a": {0: np.array([9.0, 9.0]), 1: np.array([0.0, 0.0])},
@@ -182,7 +193,7 @@ def test_the_configuration_is_chosen_on_other_pools_outside_the_fold() -> None:
 
 
 def run_facts() -> RunFacts:
-    return RunFacts(10.0, 5.0, 100.0, 300.0, 5, 0, 2, 1, 5, "text")
+    return RunFacts(10.0, 5.0, 9.0, 100.0, 300.0, True, 5, 0, 2, 1, 5, "text")
 
 
 def summary() -> Summary:
@@ -315,6 +326,28 @@ def test_targets_are_judged_where_their_pools_were_run() -> None:
     assert "mean gap closed over four pools" not in targets
 
 
+def test_being_worse_nowhere_is_one_claim_about_all_pools_it_concerns() -> None:
+    result = summary().pools[0]
+
+    def named(name: str, p: float) -> PoolResult:
+        lost = Comparison("good", HINDSIGHT, Estimate(-1.0, -2.0, -0.1), p, 1.0)
+        return replace(result, name=name, comparisons=(lost, replace(lost, other="poor", p=0.001)))
+
+    pools = [named("zeroeval:priced", 0.02), named("bfcl:api_priced", 0.03), named("routellm:default", 0.03)]
+    # Neither a pool with a gain of its own nor one that is not targeted belongs to the claim.
+    beside = [named("mmlu_pro:default", 0.0005), named("swebench_verified:default", 0.0005)]
+
+    def judged(pools: list[PoolResult]) -> dict[str, Target]:
+        targets = judge(Evidence("good", [*pools, *beside], Drawn(), {}, [], run_facts()))
+        return {target.name.split()[-1]: target for target in targets if target.name.startswith("not worse")}
+
+    assert {name: target.met for name, target in judged(pools[:1]).items()} == {"zeroeval:priced": False}
+    together = judged(pools)
+    assert {target.met for target in together.values()} == {True}
+    assert together["zeroeval:priced"].measured == "-1.00 [-2.00, -0.10], p 0.060 over 3 pools"
+    assert judged([named("zeroeval:priced", 0.01), *pools[1:]])["zeroeval:priced"].met is False
+
+
 def test_a_cell_comes_back_as_it_was_written_and_a_torn_one_not_at_all(tmp_path: Path) -> None:
     cell = Cell("s:p", "a/b", "knn", 0, {}, 0, 1)
     path = cell_path(tmp_path, cell, "0" * 64)
@@ -343,16 +376,31 @@ def test_a_cells_key_follows_from_data_settings_seed_fold_and_code() -> None:
 
 
 def test_variants_change_the_default_configuration() -> None:
-    (variant,) = parse_variants({"knn, changed": {"strategy": "knn", "settings": {"x": 1}}})
-    (plain,) = registered_variants(["knn"])
-    assert variant.configurations == ({**plain.configurations[0], "x": 1},)
+    (variant,) = parse_variants({"near": {"strategy": "mlp", "settings": {"epochs": 2}, "against": "mlp"}})
+    (plain,) = registered_variants(["mlp"])
+    assert variant.configurations == ({**plain.configurations[0], "epochs": 2},)
+    assert variant.against == "mlp"
     assert not variant.baseline
     assert plain.baseline
     for content, message in (
         ([], "is not of the form"),
         ({"a": {"settings": {}}}, "variant 'a' is not of the form"),
         ({"a": {"strategy": "nope"}}, "unknown strategy 'nope'; choose among knn"),
+        ({"a": {"strategy": "knn", "against": 3}}, "variant 'a' is not of the form"),
         ({"a": {"strategy": "knn", "settings": 3}}, "the settings of variant 'a' are not an object"),
+        ({"a": {"strategy": "knn", "settings": {"neighbors": 3}}}, "variant 'a': .*'neighbors'; knn knows: neighbours"),
+        (
+            {"a": {"strategy": "mlp", "settings": {"epoch": 3}}},
+            "variant 'a': .*'epoch'; mlp knows: decay, dropout, epochs",
+        ),
+        ({"a": {"strategy": "best-single", "settings": {"x": 3}}}, "variant 'a': .*'x'; best-single knows: none"),
+        ({"a": {"strategy": "fused", "settings": {"penalt": 3}}}, "variant 'a': .*'penalt'; it has: .*penalty"),
+        ({"a": {"strategy": "task-aware", "settings": {"bet": 3}}}, "variant 'a': .*'bet' .*it has: beta, "),
+        ({"a": {"strategy": "latent-lookahead", "settings": {"joined": True}}}, "variant 'a': .*'joined'; .*joint"),
+        (
+            {"a": {"strategy": "latent-lookahead", "settings": {"share": "x"}}},
+            "variant 'a': .*another kind than they may",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             parse_variants(content)

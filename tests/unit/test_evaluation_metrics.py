@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -65,6 +67,55 @@ def test_routerbench_divides_by_the_largest_cost_of_all_hulls_and_counts_nothing
     short = (np.array([1.0, 1.5, 2.0]), np.array([0.5, 0.3, 0.9]))
     # Areas: 0.4 + 1.4 of 4; and, without the point below the line, 0.7 + 2 x 0.9 of 4.
     assert routerbench_aiq([long, short]) == pytest.approx([1.8 / 4, 2.5 / 4])
+
+
+def test_a_hull_of_routerbench_reaches_to_the_dearest_point_of_the_best_quality() -> None:
+    # By hand: the line from (1, 0) to (3, 0.8) passes over (2, 0.3); (5, 0.8) belongs to the hull, (8, 0.7) does not.
+    plateau = (np.array([5.0, 1.0, 8.0, 3.0, 2.0]), np.array([0.8, 0.0, 0.7, 0.8, 0.3]))
+    # A curve that only falls is its cheapest point, drawn out to the largest cost, 5.
+    falling = (np.array([2.0, 4.0]), np.array([0.6, 0.5]))
+    assert routerbench_aiq([plateau, falling]) == pytest.approx([(0.8 + 2 * 0.8) / 5, 3 * 0.6 / 5])
+
+
+def _routerbench_by_definition(curves: list[tuple[list[float], list[float]]]) -> list[float]:
+    """The published definition word by word: at each point's cost the highest line between any two points, while that does not fall."""
+
+    def hull(cost: list[float], quality: list[float]) -> list[tuple[float, float]]:
+        points = sorted(zip(cost, quality, strict=True))
+        heights = []
+        for x, y in points:
+            lines = [
+                y1 + (y2 - y1) * (x - x1) / (x2 - x1)
+                for (x1, y1), (x2, y2) in itertools.combinations(points, 2)
+                if x1 < x < x2
+            ]
+            heights.append((x, max([y, *lines])))
+        kept = heights[:1]
+        for x, y in heights[1:]:
+            if y < kept[-1][1] - 1e-12:
+                break
+            kept.append((x, y))
+        return kept
+
+    hulls = [hull(*curve) for curve in curves]
+    largest = max(x for points in hulls for x, _ in points)
+    areas = []
+    for points in hulls:
+        extended = [*points, (largest, points[-1][1])]
+        areas.append(sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in itertools.pairwise(extended)))
+    return [area / largest for area in areas]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_aiq_of_routerbench_agrees_with_its_definition_on_any_curves(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    curves = [
+        # Few different qualities, so that several points are the best one.
+        (1.0 + random.permutation(40)[:count].astype(np.float64), random.integers(0, 5, count).astype(np.float64) / 4)
+        for count in (3, 7, 12)
+    ]
+    expected = _routerbench_by_definition([(cost.tolist(), quality.tolist()) for cost, quality in curves])
+    assert routerbench_aiq(curves) == pytest.approx(expected)
 
 
 def test_points_between_two_operating_points_are_mixtures() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,17 @@ from foresail_api.console import Command
 from foresail_api.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from foresail_router.data.descriptions import Description
+    from foresail_router.data.matrix import OutcomeMatrix
     from foresail_router.evaluation.benchmark.cells import CellFacts
     from foresail_router.evaluation.benchmark.grid import Grid, Variant
     from foresail_router.evaluation.benchmark.prepared import PreparedPool
     from foresail_router.evaluation.benchmark.results import Summary
     from foresail_router.evaluation.benchmark.worker import Job
+    from foresail_router.features.cache import CachedEncoder
+    from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings
 
 DEFAULT_POOLS = (
     "mmlu_pro:default",
@@ -60,7 +65,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--variants",
         metavar="FILE",
         type=Path,
-        help='JSON of changed strategies, for ablations: {"<name>": {"strategy": "<name>", "settings": {...}}}',
+        help='JSON of changed strategies, for ablations: {"<name>": {"strategy": "<name>", "settings": {...}, "against": "<name>"}}; '
+        "with 'against' also compared with that other one",
     )
     parser.add_argument(
         "--descriptions",
@@ -151,8 +157,8 @@ def _teller(total: int) -> Callable[[Job, CellFacts], object]:
 def _finish(directory: Path, summary: Summary) -> int:
     run = summary.run
     shared.say(
-        f"{run.cells} cells ({run.cells_found} found done) in {run.seconds:.0f} s; peak memory {run.peak_process_mib:.0f} MiB in one "
-        f"process, at most {run.peak_total_mib:.0f} MiB in all; {directory / 'report.html'}"
+        f"{run.cells} cells ({run.cells_found} found done) in {run.seconds:.0f} s, {run.cpu_seconds:.0f} s of CPU; "
+        f"{run.memory}; {directory / 'report.html'}"
     )
     for label, error in run.broken:
         shared.say(f"a defect: {label}: {error}")
@@ -180,6 +186,11 @@ def _variants(arguments: argparse.Namespace) -> tuple[Variant, ...]:
         raise UserError(
             f"--variants: {twice!r} is the name of a strategy that is run too; give the variant another name"
         )
+    if unknown := next((variant for variant in variants if variant.against not in (None, *names)), None):
+        raise UserError(
+            f"{arguments.variants}: variant {unknown.name!r} is to be compared with {unknown.against!r}, which is not run; "
+            f"name one of: {', '.join(names)}"
+        )
     return variants
 
 
@@ -200,57 +211,84 @@ def _pools(arguments: argparse.Namespace) -> list[str]:
     return known or [f"{source}:default" for source in found]
 
 
-def _loader(arguments: argparse.Namespace, grid: Grid) -> Callable[[str], PreparedPool]:
-    from foresail_router.data.answers import load_answers
-    from foresail_router.data.descriptions import descriptions_of, read_descriptions
-    from foresail_router.data.matrix import OutcomeMatrix
-    from foresail_router.data.sources import load_data
-    from foresail_router.evaluation.benchmark.conduct import wants_answers
-    from foresail_router.evaluation.benchmark.prepared import prepare
-    from foresail_router.features.cache import CachedEncoder, default_cache_directory
-    from foresail_router.features.encoder import answer_encoder, packaged_encoder
-    from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings
-    from foresail_router.strategies.lookahead.answers import embed_answers
-    from foresail_router.strategies.task_aware.descriptions import embed_descriptions
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Loads pools, in whatever process it is called first; encoders start when they are needed, and are kept."""
 
-    cache = arguments.cache_dir or default_cache_directory()
-    encoder = CachedEncoder(packaged_encoder("int8", threads=arguments.threads), cache)
-    of_answers = None
-    if any(wants_answers(variant) for variant in grid.variants):
-        of_answers = CachedEncoder(
-            answer_encoder(opening_tokens=arguments.answer_tokens, threads=arguments.threads), cache
-        )
+    data: Path
+    cache: Path
+    described: Mapping[str, Description] | None
+    threads: int | None
+    answer_tokens: int | None
+    folds: int
+    folds_by: str
+    _kept: dict[str, CachedEncoder] = field(default_factory=dict)
 
-    described = None if arguments.descriptions is None else read_descriptions(arguments.descriptions)
+    def __call__(self, name: str) -> PreparedPool:
+        """Return the pool of that name, as `--pools` has it; raises `UserError`."""
+        from foresail_router.data.sources import load_data
+        from foresail_router.evaluation.benchmark.prepared import prepare
 
-    def descriptions(data: OutcomeMatrix) -> DescriptionEmbeddings | None:
-        return None if described is None else embed_descriptions(descriptions_of(data.texts, described), encoder)
-
-    def load(name: str) -> PreparedPool:
         source, _, pool = name.rpartition(":")
-
-        def answers(data: OutcomeMatrix) -> AnswerEmbeddings | None:
-            return (
-                None
-                if of_answers is None
-                else embed_answers(load_answers(arguments.data, source or None, data), of_answers)
-            )
-
-        data = load_data(arguments.data, source or None, pool)
+        data = load_data(self.data, source or None, pool)
         try:
             return prepare(
                 name,
                 data,
-                encoder.encode,
-                answers,
-                folds=arguments.folds,
-                folds_by=arguments.folds_by,
-                descriptions=descriptions,
+                self._prompts().encode,
+                lambda outcomes: self._answers(source or None, outcomes),
+                folds=self.folds,
+                folds_by=self.folds_by,
+                descriptions=self._descriptions,
             )
         except ValueError as error:
             raise UserError(f"--pools {name}: {error}") from None
 
-    return load
+    def _answers(self, source: str | None, outcomes: OutcomeMatrix) -> AnswerEmbeddings | None:
+        if self.answer_tokens is None:
+            return None
+        from foresail_router.data.answers import load_answers
+        from foresail_router.features.cache import CachedEncoder
+        from foresail_router.features.encoder import answer_encoder
+        from foresail_router.strategies.lookahead.answers import embed_answers
+
+        if "answers" not in self._kept:
+            encoder = answer_encoder(opening_tokens=self.answer_tokens, threads=self.threads)
+            self._kept["answers"] = CachedEncoder(encoder, self.cache)
+        return embed_answers(load_answers(self.data, source, outcomes), self._kept["answers"])
+
+    def _descriptions(self, outcomes: OutcomeMatrix) -> DescriptionEmbeddings | None:
+        if self.described is None:
+            return None
+        from foresail_router.data.descriptions import descriptions_of
+        from foresail_router.strategies.task_aware.descriptions import embed_descriptions
+
+        return embed_descriptions(descriptions_of(outcomes.texts, self.described), self._prompts())
+
+    def _prompts(self) -> CachedEncoder:
+        from foresail_router.features.cache import CachedEncoder
+        from foresail_router.features.encoder import packaged_encoder
+
+        if "prompts" not in self._kept:
+            self._kept["prompts"] = CachedEncoder(packaged_encoder("int8", threads=self.threads), self.cache)
+        return self._kept["prompts"]
+
+
+def _loader(arguments: argparse.Namespace, grid: Grid) -> _Loader:
+    from foresail_router.data.descriptions import read_descriptions
+    from foresail_router.evaluation.benchmark.conduct import wants_answers
+    from foresail_router.features.cache import default_cache_directory
+
+    answers = any(wants_answers(variant) for variant in grid.variants)
+    return _Loader(
+        arguments.data,
+        arguments.cache_dir or default_cache_directory(),
+        None if arguments.descriptions is None else read_descriptions(arguments.descriptions),
+        arguments.threads,
+        arguments.answer_tokens if answers else None,
+        arguments.folds,
+        arguments.folds_by,
+    )
 
 
 command = Command(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from foresail_api.errors import UserError
-from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.evaluation.benchmark.cells import CellFacts, StoredCell, cell_path, read_cell
 from foresail_router.evaluation.benchmark.grid import Cell, Grid, Variant
+from foresail_router.evaluation.benchmark.memory import (
+    MemoryWatch,
+    cpu_seconds,
+    give_back_memory,
+    peak_mib,
+    resident_mib,
+)
 from foresail_router.evaluation.benchmark.pool import score_pool
-from foresail_router.evaluation.benchmark.prepared import PreparedPool, write_pool
+from foresail_router.evaluation.benchmark.prepared import read_outcomes, read_scores
+from foresail_router.evaluation.benchmark.preparing import Load, PoolFile, prepare_pools
 from foresail_router.evaluation.benchmark.results import PoolResult, RunFacts, Summary
 from foresail_router.evaluation.benchmark.runner import Run, run_cells
 from foresail_router.evaluation.benchmark.summary import (
@@ -50,17 +52,21 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What is kept of a pool while cells run."""
+class _Spent:
+    """What the run took so far: its start (monotonic seconds), CPU seconds before it, and the memory of this process while cells ran."""
 
-    outcomes: OutcomeMatrix
-    folds: NDArray[np.int64]
-    keys: dict[bool, str]
+    started: float
+    cpu_before: float
+    watch: MemoryWatch
+    resting_mib: float
 
 
-def conduct(grid: Grid, load: Callable[[str], PreparedPool], course: Course) -> Summary:
-    """Run a grid and return what it found; raises `UserError` when the directory cannot be used or a pool cannot be loaded."""
-    started = time.monotonic()
+def conduct(grid: Grid, load: Load, course: Course) -> Summary:
+    """Run a grid and return what it found; raises `UserError` when the directory cannot be used or a pool cannot be loaded.
+
+    `load` is called in another process, so it must be one that can be pickled.
+    """
+    started, cpu_before = time.monotonic(), cpu_seconds()
     try:
         course.directory.mkdir(parents=True, exist_ok=True)
         for left in course.directory.glob(f"{_PREPARED}*"):
@@ -69,36 +75,26 @@ def conduct(grid: Grid, load: Callable[[str], PreparedPool], course: Course) -> 
     except OSError as error:
         raise UserError(f"{course.directory}: cannot be written: {error.strerror}; name another with -o") from None
     try:
-        known: dict[str, _Known] = {}
-        jobs: list[Job] = []
-        for number, name in enumerate(grid.pools):
-            course.say(f"preparing {name}")
-            path = prepared / f"{number}.safetensors"
-            known[name] = _prepare(load(name), path, grid)
-            jobs += _jobs(grid, name, path, known[name], course.directory)
-        # Encoders and their caches: the processes that fit need that memory.
-        del load
-        prepared_mib, resting_mib = _peak_mib(), _resident_mib()
-        ran = run_cells(jobs, processes=course.processes, done=course.tick)
+        with MemoryWatch() as watch:
+            wanted = frozenset(wants_answers(variant) for variant in grid.variants)
+            files = prepare_pools(grid.pools, load, prepared, with_answers=wanted, say=course.say)
+            jobs = [job for name, file in files.items() for job in _jobs(grid, name, file, course.directory)]
+            resting = resident_mib()
+            ran = run_cells(jobs, processes=course.processes, done=course.tick)
+            course.say("summing up")
+            pools, drawn = _sum_up(grid, files, jobs, ran, course)
+        run = _run_facts(grid, ran, jobs, course, _Spent(started, cpu_before, watch, resting))
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
-    course.say("summing up")
-    return _sum_up(grid, known, jobs, ran, course, started, (prepared_mib, resting_mib))
+    return _with_means(grid, pools, drawn, run, course.focus)
 
 
-def _prepare(pool: PreparedPool, path: Path, grid: Grid) -> _Known:
-    write_pool(path, pool)
-    wanted = {wants_answers(variant) for variant in grid.variants}
-    keys = {with_answers: pool.fingerprint(with_answers=with_answers) for with_answers in wanted}
-    return _Known(pool.outcomes, pool.folds, keys)
-
-
-def _jobs(grid: Grid, pool: str, path: Path, known: _Known, directory: Path) -> list[Job]:
+def _jobs(grid: Grid, pool: str, file: PoolFile, directory: Path) -> list[Job]:
     jobs = [
         Job(
             cell,
-            path,
-            cell_path(directory, cell, cell.key(known.keys[wants_answers(variant)])),
+            file.path,
+            cell_path(directory, cell, cell.key(file.fingerprints[wants_answers(variant)])),
             wants_answers(variant),
             timed=cell.fold == 0 and cell.seed == 0,
         )
@@ -117,35 +113,32 @@ def wants_answers(variant: Variant) -> bool:
 
 
 def _sum_up(
-    grid: Grid,
-    known: dict[str, _Known],
-    jobs: list[Job],
-    ran: Run,
-    course: Course,
-    started: float,
-    memory: tuple[float, float],
-) -> Summary:
+    grid: Grid, files: Mapping[str, PoolFile], jobs: list[Job], ran: Run, course: Course
+) -> tuple[list[PoolResult], Drawn]:
     paths = {_identity(job.cell): job.target for job in jobs}
 
     def find(cell: Cell) -> StoredCell | None:
         return read_cell(paths[_identity(cell)])
 
-    tables = {name: (pool.outcomes.score, pool.folds) for name, pool in known.items()}
+    tables = {name: read_scores(file.path) for name, file in files.items()}
     gains = {variant.name: configuration_gains(grid, variant, tables, find) for variant in grid.variants}
+    del tables
     drawn = Drawn()
     pools = []
-    for name, pool in known.items():
+    for name, file in files.items():
         course.say(f"scoring {name}")
         selected = [(variant, chosen_cells(grid, variant, gains[variant.name], name)) for variant in grid.variants]
         reasons = {
             variant.name: _reason(grid, name, variant, find, ran) for variant, cells in selected if cells is None
         }
-        scored = score_pool(name, pool.outcomes, pool.folds, grid.folds)
-        pools.append(
-            summarise_pool(scored, pool.folds, selected, find, focus=course.focus, reasons=reasons, drawn=drawn)
-        )
-    run = _run_facts(grid, ran, jobs, course, started, memory)
-    return _with_means(grid, pools, drawn, run, course.focus)
+        outcomes, folds = read_outcomes(file.path)
+        scored = score_pool(name, outcomes, folds, grid.folds)
+        result = summarise_pool(scored, folds, selected, find, focus=course.focus, reasons=reasons, drawn=drawn)
+        pools.append(replace(result, answered_outcomes=file.answered_outcomes, answered_models=file.answered_models))
+        # One pool at a time: the largest sets the peak, not their sum.
+        del outcomes, folds, scored
+        give_back_memory()
+    return pools, drawn
 
 
 def _with_means(grid: Grid, pools: list[PoolResult], drawn: Drawn, run: RunFacts, focus: str) -> Summary:
@@ -186,19 +179,20 @@ def _reason(grid: Grid, pool: str, variant: Variant, find: Callable[[Cell], Stor
     return "not all cells are done"
 
 
-def _run_facts(
-    grid: Grid, ran: Run, jobs: list[Job], course: Course, started: float, memory: tuple[float, float]
-) -> RunFacts:
+def _run_facts(grid: Grid, ran: Run, jobs: list[Job], course: Course, spent: _Spent) -> RunFacts:
     stored = [cell for job in jobs if (cell := read_cell(job.target)) is not None]
     worker = max((cell.facts.peak_memory_mib for cell in stored), default=0.0)
-    prepared_mib, resting_mib = memory
-    mine = _peak_mib()
+    mine, sampled = peak_mib(), spent.watch.peak_mib
+    # Cells that were found done were not watched: then as in the worst case, in which all processes are at their peak at once.
+    watched = sampled is not None and ran.found == 0
+    bound = max(mine, spent.resting_mib + course.processes * worker)
     return RunFacts(
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - spent.started,
         fitting_seconds=sum(cell.facts.fit_seconds for cell in stored),
+        cpu_seconds=cpu_seconds() - spent.cpu_before,
         peak_process_mib=max(worker, mine),
-        # While pools are prepared and summed up this process is alone; while cells run it rests beside the others.
-        peak_total_mib=max(mine, prepared_mib, resting_mib + course.processes * worker),
+        peak_total_mib=sampled if sampled is not None and watched else max(bound, sampled or 0.0),
+        memory_watched=watched,
         cells=len(jobs),
         cells_found=ran.found,
         processes=course.processes,
@@ -207,19 +201,6 @@ def _run_facts(
         folds_by=course.folds_by,
         broken=ran.broken,
     )
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _resident_mib() -> float:
-    """Return what this process holds now, or its peak where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return _peak_mib()
-    return pages * resource.getpagesize() / 2**20
 
 
 def _identity(cell: Cell) -> tuple[str, str, int, int, int]:

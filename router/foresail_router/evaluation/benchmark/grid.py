@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from foresail_router.strategies.base import Settings, find_strategy, strategy_na
 
 MOST_CONFIGURATIONS = 3
 _PACKAGE = "foresail_router"
+_ROOT = Path(__file__).resolve().parents[3]
 # The interface that every strategy imports: a line more in its registry changes none of them.
 _INTERFACE = f"{_PACKAGE}.strategies.base"
 # Strategies of our own; every other one is a baseline.
@@ -23,12 +24,16 @@ _OWN_ROOMS = ("fused", "task_aware", "lookahead")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A strategy under a name, with the configurations that are chosen among; `baseline` says whether it may be the best baseline."""
+    """A strategy under a name, with the configurations that are chosen among; `baseline` says whether it may be the best baseline.
+
+    `against` names another variant that it is compared with beside the focus, as an ablation with its own counterpart.
+    """
 
     name: str
     strategy: str
     configurations: tuple[Settings, ...]
     baseline: bool
+    against: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def registered_variants(names: Sequence[str]) -> tuple[Variant, ...]:
 
 
 def parse_variants(content: object) -> tuple[Variant, ...]:
-    """Return variants from `{name: {"strategy": ..., "settings": {...}}}`; the settings change the strategy's default configuration.
+    """Return variants from `{name: {"strategy": ..., "settings": {...}, "against": name}}`; the settings change the default configuration.
 
     Raises `ValueError` that says what is wrong.
     """
@@ -106,13 +111,49 @@ def _registered(name: str) -> Variant:
 
 
 def _variant(name: str, entry: object) -> Variant:
-    if not isinstance(entry, Mapping) or not set(entry) <= {"strategy", "settings"} or "strategy" not in entry:
-        raise ValueError(f'variant {name!r} is not of the form {{"strategy": "<name>", "settings": {{...}}}}')
+    if (
+        not isinstance(entry, Mapping)
+        or not set(entry) <= {"strategy", "settings", "against"}
+        or not isinstance(entry.get("strategy"), str)
+        or not isinstance(entry.get("against"), str | None)
+    ):
+        form = '{"strategy": "<name>", "settings": {...}, "against": "<variant>"}, the last two as you like'
+        raise ValueError(f"variant {name!r} is not of the form {form}")
     settings = entry.get("settings", {})
     if not isinstance(settings, Mapping):
         raise ValueError(f"the settings of variant {name!r} are not an object")
-    default = _registered(str(entry["strategy"])).configurations[0]
-    return Variant(name, str(entry["strategy"]), ({**default, **settings},), baseline=False)
+    strategy = entry["strategy"]
+    try:
+        changed = {**_registered(strategy).configurations[0], **settings}
+        _check_settings(strategy, changed)
+    except ValueError as error:
+        raise ValueError(f"variant {name!r}: {error}") from None
+    return Variant(name, strategy, (changed,), baseline=False, against=entry.get("against"))
+
+
+def _check_settings(name: str, settings: Settings) -> None:
+    """Raise `ValueError` for a setting that the strategy does not know."""
+    read = _settings_reader(name)
+    if read is not None:
+        try:
+            read(settings)
+        except TypeError:
+            raise ValueError(f"the settings of {name} hold a value of another kind than they may") from None
+        return
+    known = sorted({key for configuration in find_strategy(name).configurations for key in configuration})
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"unknown setting {unknown[0]!r}; {name} knows: {', '.join(known) or 'none'}")
+
+
+def _settings_reader(name: str) -> Callable[[Settings], object] | None:
+    """Return what a strategy of many settings reads them with: `read_settings` of its module, or of `settings` beside that."""
+    module = find_strategy(name).__module__
+    beside = f"{module.rpartition('.')[0]}.settings"
+    for place in (module, *([beside] if _path(beside) else [])):
+        read: Callable[[Settings], object] | None = getattr(importlib.import_module(place), "read_settings", None)
+        if read is not None:
+            return read
+    return None
 
 
 def _is_baseline(module: str) -> bool:
@@ -133,14 +174,17 @@ def _modules(first: str) -> dict[str, ast.Module]:
 
 
 def _parse(name: str) -> ast.Module | None:
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        # `from package.module import name`: the name was an attribute.
-        return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    """Return a module of this package as it stands in its file, or None where the name is that of an attribute.
+
+    Nothing is imported on the way: what strategies learn with would fill the memory of a process that does not learn.
+    """
+    path = _path(name)
+    return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _path(module: str) -> Path | None:
+    place = _ROOT.joinpath(*module.split("."))
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
 
 def _imports(tree: ast.Module) -> list[str]:

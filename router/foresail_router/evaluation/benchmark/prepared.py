@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from foresail_router.data.matrix import OutcomeMatrix
@@ -18,6 +19,8 @@ from foresail_router.data.records import Prompt
 from foresail_router.data.splits import fold_of
 from foresail_router.strategies.base import AnswerEmbeddings, DescriptionEmbeddings, Features, TrainingSet
 
+# Answers are read in parts, so that only those that are asked for are held.
+_ROWS_AT_ONCE = 512
 _MATRICES = ("score", "input_tokens", "output_tokens", "cost_usd")
 FoldsBy = str
 FOLDS_BY = ("text", "task")
@@ -99,17 +102,46 @@ def write_pool(path: Path, pool: PreparedPool) -> None:
 def read_pool(path: Path, name: str, *, with_answers: bool) -> PreparedPool:
     """Read a pool that `write_pool` wrote."""
     arrays = load_file(path)
-    prompts = tuple(Prompt(**prompt) for prompt in json.loads(arrays["prompts"].tobytes()))
-    models = tuple(json.loads(arrays["models"].tobytes()))
-    outcomes = OutcomeMatrix(prompts, models, *(arrays[key] for key in _MATRICES))
-    answers = None
-    if with_answers and _answers_path(path).exists():
-        stored = load_file(_answers_path(path))
-        answers = AnswerEmbeddings(stored["vectors"], stored["known"].astype(np.bool_))
+    outcomes = _outcomes(arrays)
+    answers = read_answers(path, np.arange(len(outcomes.prompts))) if with_answers else None
     descriptions = None
     if "descriptions" in arrays:
         descriptions = DescriptionEmbeddings(arrays["descriptions"], arrays["described"].astype(np.bool_))
     return PreparedPool(name, outcomes, arrays["embeddings"], arrays["folds"], answers, descriptions)
+
+
+def read_outcomes(path: Path) -> tuple[OutcomeMatrix, NDArray[np.int64]]:
+    """Read the outcomes and the folds alone of a pool that `write_pool` wrote."""
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in (*_MATRICES, "prompts", "models", "folds")}
+    return _outcomes(arrays), arrays["folds"]
+
+
+def read_scores(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read the scores (prompts x models) and the folds alone of a pool that `write_pool` wrote."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("score"), file.get_tensor("folds")
+
+
+def read_answers(path: Path, rows: NDArray[np.int64]) -> AnswerEmbeddings | None:
+    """Read the answers to some prompts of a pool that `write_pool` wrote, by index; None where it has none."""
+    if not _answers_path(path).exists():
+        return None
+    with safe_open(_answers_path(path), framework="numpy") as file:
+        known = file.get_tensor("known").astype(np.bool_)[rows]
+        stored = file.get_slice("vectors")
+        vectors = np.empty((len(rows), *stored.get_shape()[1:]), dtype=np.float16)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
+            first = int(part.min())
+            vectors[start : start + len(part)] = stored[first : int(part.max()) + 1][part - first]
+    return AnswerEmbeddings(vectors, known)
+
+
+def _outcomes(arrays: Mapping[str, NDArray[Any]]) -> OutcomeMatrix:
+    prompts = tuple(Prompt(**prompt) for prompt in json.loads(arrays["prompts"].tobytes()))
+    models = tuple(json.loads(arrays["models"].tobytes()))
+    return OutcomeMatrix(prompts, models, *(arrays[key] for key in _MATRICES))
 
 
 def _answers_path(path: Path) -> Path:

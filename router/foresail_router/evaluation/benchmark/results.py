@@ -51,7 +51,10 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A difference in points of quality at lambda 0, focus minus other, with its p value, plain and Holm-corrected within the pool."""
+    """A difference in points of quality at lambda 0, focus minus other, with its p value.
+
+    `p_holm` is corrected over the comparisons that stand together: of the focus with all others on the pool, or of the pool's pairs.
+    """
 
     focus: str
     other: str
@@ -62,7 +65,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class PoolResult:
-    """Everything of one pool. `references` are random, oracle and so on: figures by name."""
+    """Everything of one pool. `references` are random, oracle and so on: figures by name; `pairs` those that variants ask for.
+
+    `answered_outcomes` and `answered_models` are the shares of outcomes with a recorded answer, and of models with any; None where no
+    strategy of the run learns from answers.
+    """
 
     name: str
     prompts: int
@@ -74,6 +81,9 @@ class PoolResult:
     references: Mapping[str, Figures]
     variants: tuple[VariantResult, ...]
     comparisons: tuple[Comparison, ...]
+    pairs: tuple[Comparison, ...] = ()
+    answered_outcomes: float | None = None
+    answered_models: float | None = None
 
     def variant(self, name: str) -> VariantResult | None:
         """Return the variant of that name unless it failed or is not there."""
@@ -92,12 +102,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the run took: all its time in seconds, the peak memory of the largest process and of all together in MiB, and cells."""
+    """What the run took: wall, fitting and CPU seconds, the peak memory of the largest process and of all together in MiB, and cells.
+
+    Of all together: sampled with shared pages counted once where `memory_watched`; otherwise at most so much, as cells were found done
+    (`fitting_seconds` counts these too, `cpu_seconds` does not) or the system does not tell.
+    """
 
     seconds: float
     fitting_seconds: float
+    cpu_seconds: float
     peak_process_mib: float
     peak_total_mib: float
+    memory_watched: bool
     cells: int
     cells_found: int
     processes: int
@@ -105,6 +121,12 @@ class RunFacts:
     folds: int
     folds_by: str
     broken: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def memory(self) -> str:
+        """The peak memory in words."""
+        total = f"{'' if self.memory_watched else 'at most '}{self.peak_total_mib:.0f} MiB"
+        return f"peak memory {self.peak_process_mib:.0f} MiB in one process, {total} in all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foresail_router.evaluation.benchmark.cells import CellFacts, StoredCell
-from foresail_router.evaluation.benchmark.comparing import compare
+from foresail_router.evaluation.benchmark.comparing import compare, compare_pairs
 from foresail_router.evaluation.benchmark.grid import Cell, Grid, Variant
 from foresail_router.evaluation.benchmark.money import cost_figures, single_figures
 from foresail_router.evaluation.benchmark.pool import Routed, ScoredPool, route
@@ -116,6 +116,7 @@ def summarise_pool(
         qualities[variant.name] = routed.quality[0]
         results.append(_variant(pool, variant, routed, cells, find, drawn))
     outcomes = pool.outcomes
+    pairs = [(variant.name, variant.against) for variant, _ in selected if variant.against is not None]
     return PoolResult(
         name=pool.name,
         prompts=len(outcomes.prompts),
@@ -127,6 +128,7 @@ def summarise_pool(
         references=_references(pool),
         variants=_with_routerbench(pool, results),
         comparisons=compare(pool, qualities, focus),
+        pairs=compare_pairs(pool, qualities, pairs),
     )
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
-import sys
 import threading
 import time
 import traceback
@@ -19,7 +17,8 @@ import numpy as np
 
 from foresail_router.evaluation.benchmark.cells import CellFacts, write_cell
 from foresail_router.evaluation.benchmark.grid import Cell
-from foresail_router.evaluation.benchmark.prepared import PreparedPool, read_pool
+from foresail_router.evaluation.benchmark.memory import give_back_memory, peak_mib
+from foresail_router.evaluation.benchmark.prepared import PreparedPool, read_answers, read_pool
 from foresail_router.strategies.base import Features, Predictions, Strategy, TrainingSet, find_strategy
 
 _TIMED_PROMPTS = 200
@@ -50,13 +49,16 @@ class _Loaded:
     def of_fold(self, fold: int) -> tuple[TrainingSet, Features]:
         """Return the training side and the features of a fold, the same objects as long as the fold does not change.
 
-        What strategies derive of features lasts as long as these, so cells of one fold share that work.
+        What strategies derive of features lasts as long as these, so cells of one fold share that work. Answers are read for the
+        training side alone.
         """
         if self.side is None or self.held_out is None or self.fold != fold:
             self.side = self.held_out = None
+            give_back_memory()
             test = self.pool.folds == fold
-            training = self.pool.training_set(self.features, with_answers=self.with_answers)
-            self.side, self.held_out, self.fold = training.rows(~test), self.features.rows(test), fold
+            side = self.pool.training_set(self.features, with_answers=False).rows(~test)
+            answers = read_answers(self.path, np.flatnonzero(~test)) if self.with_answers else None
+            self.side, self.held_out, self.fold = replace(side, answers=answers), self.features.rows(test), fold
         return self.side, self.held_out
 
 
@@ -71,7 +73,9 @@ def start_worker() -> None:
 
 def run_jobs(jobs: tuple[Job, ...]) -> tuple[CellFacts, ...]:
     """Work out some cells of one pool, fold and strategy, in this process, so that they share what the strategy keeps of a fold."""
-    return tuple(run_job(job) for job in jobs)
+    done = tuple(run_job(job) for job in jobs)
+    give_back_memory()
+    return done
 
 
 def run_job(job: Job) -> CellFacts:
@@ -97,20 +101,23 @@ def run_job(job: Job) -> CellFacts:
     except Exception as error:
         # Not kept: once the defect is mended, the next run works the cell out. Its message could quote a prompt.
         return CellFacts(error=f"{type(error).__name__} at {_place(error)}", defect=True)
-    facts = replace(facts, peak_memory_mib=_peak_mib())
+    facts = replace(facts, peak_memory_mib=peak_mib())
     write_cell(job.target, facts, predictions)
     return facts
 
 
 def _load(job: Job) -> _Loaded:
     global _loaded
-    if _loaded is None or _loaded.path != job.pool or (job.with_answers and not _loaded.with_answers):
+    if _loaded is None or _loaded.path != job.pool:
         _loaded = None
-        pool = read_pool(job.pool, job.cell.pool, with_answers=job.with_answers)
+        give_back_memory()
+        pool = read_pool(job.pool, job.cell.pool, with_answers=False)
         features = pool.features()
         # Counted here once, not in every fold's part of the features.
         features.lexical  # noqa: B018
         _loaded = _Loaded(job.pool, job.with_answers, pool, features)
+    elif job.with_answers and not _loaded.with_answers:
+        _loaded.with_answers, _loaded.side = True, None
     return _loaded
 
 
@@ -134,12 +141,6 @@ def _with_latency(facts: CellFacts, strategy: Strategy, features: Features) -> C
 
 def _size(strategy: Strategy) -> int:
     return sum(array.nbytes for array in strategy.state().arrays.values())
-
-
-def _peak_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts bytes, Linux kibibytes.
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _place(error: Exception) -> str:

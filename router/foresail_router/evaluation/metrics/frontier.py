@@ -54,12 +54,14 @@ def routerbench_aiq(curves: Sequence[tuple[Array, Array]]) -> list[float]:
     """Return AIQ exactly as RouterBench's code computes it (arXiv 2403.12031), for curves (cost, quality) that are compared.
 
     Each curve's hull is taken on the very points that are measured, is extended at its last quality to the largest cost of all hulls,
-    and its area from its own cheapest cost on is divided by that largest cost: what lies below the cheapest cost counts as 0.
+    and its area from its own cheapest cost on is divided by that largest cost: what lies below the cheapest cost counts as 0. A hull
+    reaches to the dearest of the points that have the curve's best quality, unlike `non_decreasing_hull`, which ends at the cheapest.
+    Where points of one curve cost the same, the best of them counts; the published code then takes whichever it meets first.
     """
     hulls = [
         (cost[chosen], quality[chosen]) for cost, quality in curves for chosen in [non_decreasing_hull(cost, quality)]
     ]
-    largest = max(float(cost[-1]) for cost, _ in hulls)
+    largest = max(float(cost[quality == quality.max()].max()) for cost, quality in curves)
     if largest <= 0:
         return [float(quality[-1]) for _, quality in hulls]
     return [

@@ -7,8 +7,9 @@ router: differences are paired within a pool, and means over pools are resampled
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 2000
 LEVEL = 0.95
 _BLOCK = 250
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ def two_sided_p(resampled: Array) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (len(resampled) + 1))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
     """Return Holm's corrected p values: the i-th smallest of m times (m - i + 1), never below the one before, at most 1."""
-    corrected: dict[str, float] = {}
+    corrected: dict[_Name, float] = {}
     largest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         largest = max(largest, min(1.0, p_values[name] * (len(p_values) - rank)))

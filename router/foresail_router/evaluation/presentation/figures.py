@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from foresail_router.evaluation.benchmark.results import Summary
+from foresail_router.evaluation.benchmark.results import PoolResult, Summary
 from foresail_router.evaluation.metrics.resampling import Estimate
 from foresail_router.strategies.titles import strategy_title
 
@@ -92,6 +92,13 @@ def method_titles(summary: Summary) -> list[tuple[str, str]]:
     """Return each variant's name with what its strategy is, so that none is taken for the paper's own system."""
     strategies = {variant.name: variant.strategy for pool in summary.pools for variant in pool.variants}
     return [(name, strategy_title(strategy)) for name, strategy in strategies.items()]
+
+
+def answered(pool: PoolResult) -> str:
+    """Return what follows the other facts of a pool: how much of it has answers, where strategies learn from answers."""
+    if pool.answered_outcomes is None or pool.answered_models is None:
+        return ""
+    return f"; answers recorded of {pool.answered_models:.0%} of the models, for {pool.answered_outcomes:.0%} of the outcomes"
 
 
 def present(columns: tuple[Column, ...], rows: list[Mapping[str, Estimate]]) -> tuple[Column, ...]:

@@ -62,18 +62,13 @@ def summary_rows(summary: Summary) -> Iterator[tuple[object, ...]]:
         for name, kind, figures in groups:
             for figure, found in figures.items():
                 yield pool.name, name, kind, figure, found.value, _cell(found.low), _cell(found.high)
-        for line in pool.comparisons:
-            name = f"{line.focus} - {line.other}"
-            yield (
-                pool.name,
-                name,
-                "comparison",
-                "points",
-                line.points.value,
-                _cell(line.points.low),
-                _cell(line.points.high),
-            )
-            yield pool.name, name, "comparison", "p_holm", line.p_holm, "", ""
+        shares = {"answered_outcomes": pool.answered_outcomes, "answered_models": pool.answered_models}
+        yield from ((pool.name, "", "pool", name, share, "", "") for name, share in shares.items() if share is not None)
+        for kind, lines in (("comparison", pool.comparisons), ("pair", pool.pairs)):
+            for line in lines:
+                name, points = f"{line.focus} - {line.other}", line.points
+                yield pool.name, name, kind, "points", points.value, _cell(points.low), _cell(points.high)
+                yield pool.name, name, kind, "p_holm", line.p_holm, "", ""
     for title, means in summary.means.items():
         for name, found in means.items():
             yield "", name, "mean over pools", title, found.value, _cell(found.low), _cell(found.high)

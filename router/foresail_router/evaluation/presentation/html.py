@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from foresail_router.evaluation.benchmark.results import PoolResult, Summary, VariantResult
+from foresail_router.evaluation.benchmark.results import Comparison, PoolResult, Summary, VariantResult
 from foresail_router.evaluation.metrics.resampling import Estimate
 from foresail_router.evaluation.presentation import plots
-from foresail_router.evaluation.presentation.figures import TABLES, Column, method_titles, present
+from foresail_router.evaluation.presentation.figures import TABLES, Column, answered, method_titles, present
 
 _CSS = """
 :root { --ink: #1f2933; --grey: #616e7c; --line: #e4e7eb; --pale: #f5f7fa; --blue: #1f6feb; }
@@ -40,8 +40,8 @@ def summary_html(summary: Summary) -> str:
     run = summary.run
     facts = (
         f"{run.cells} fits ({run.cells_found} found done), {run.folds} folds by {run.folds_by}, {run.seeds} seed"
-        f"{'s' if run.seeds > 1 else ''}; {run.seconds / 60:.1f} minutes in {run.processes} processes; peak memory "
-        f"{run.peak_process_mib:.0f} MiB in one process, at most {run.peak_total_mib:.0f} MiB in all."
+        f"{'s' if run.seeds > 1 else ''}; {run.seconds / 60:.1f} minutes in {run.processes} processes, "
+        f"{run.cpu_seconds / 60:.1f} minutes of CPU; {run.memory}."
     )
     links = " ".join(f'<a href="#{_anchor(pool.name)}">{escape(pool.name)}</a>' for pool in summary.pools)
     body = [
@@ -129,7 +129,7 @@ def _pool(pool: PoolResult, summary: Summary) -> Iterator[str]:
     yield f'<h2 id="{_anchor(pool.name)}">{escape(pool.name)}</h2>'
     yield (
         f"<p class=note>{pool.prompts} prompts in {pool.groups} text groups, {len(pool.singles)} models; {pool.priced_prompts} prompts have "
-        f"a cost of every model. Best single in training: {escape(pool.best_single)}; in hindsight: {escape(pool.hindsight_best)}.</p>"
+        f"a cost of every model. Best single in training: {escape(pool.best_single)}; in hindsight: {escape(pool.hindsight_best)}{answered(pool)}.</p>"
     )
     drawings = [plots.gains(pool, summary.focus)]
     if focus is not None:
@@ -175,16 +175,22 @@ def _tables(pool: PoolResult, focus: str) -> Iterator[str]:
 
 
 def _comparisons(pool: PoolResult) -> Iterator[str]:
-    if not pool.comparisons:
-        return
+    if pool.comparisons:
+        yield f"<details><summary>{escape(pool.comparisons[0].focus)} against each other one</summary>"
+        yield _compared([(line.other, line) for line in pool.comparisons])
+        yield "</details>"
+    if pool.pairs:
+        yield "<h3>Each against its counterpart</h3>"
+        yield _compared([(f"{line.focus} minus {line.other}", line) for line in pool.pairs])
+
+
+def _compared(lines: Sequence[tuple[str, Comparison]]) -> str:
     points = Column("points", "", "+.2f")
     rows = [
-        ("", [line.other, points.text({"points": line.points}), f"{line.p:.4f}", f"{line.p_holm:.4f}"])
-        for line in pool.comparisons
+        ("", [name, points.text({"points": line.points}), f"{line.p:.4f}", f"{line.p_holm:.4f}"])
+        for name, line in lines
     ]
-    yield f"<details><summary>{escape(pool.comparisons[0].focus)} against each other one</summary>"
-    yield table(["", "points", "p", "p, Holm-corrected"], rows)
-    yield "</details>"
+    return table(["", "points", "p", "p, Holm-corrected"], rows)
 
 
 def _best_other(pool: PoolResult, focus: str) -> VariantResult | None:

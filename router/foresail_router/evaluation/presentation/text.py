@@ -14,6 +14,7 @@ from foresail_router.evaluation.presentation.figures import (
     STRONG,
     TRUST,
     Column,
+    answered,
     method_titles,
     present,
 )
@@ -50,7 +51,7 @@ def _pool(pool: PoolResult) -> str:
     table = [["", *(column.heading for column in columns)]]
     table += [[name, *(column.text(figures) for column in columns)] for name, figures in rows]
     lines = [
-        f"{pool.name}: {pool.prompts} prompts, {len(pool.singles)} models, best single {pool.best_single}",
+        f"{pool.name}: {pool.prompts} prompts, {len(pool.singles)} models, best single {pool.best_single}{answered(pool)}",
         text_table(table),
     ]
     return "\n".join([*lines, *_notes(pool)])
@@ -65,6 +66,9 @@ def _notes(pool: PoolResult) -> Iterator[str]:
             f"cheapest single model within 1 point: {Column(name, '').text(singles)} of the best one's cost; "
             f"hull of single models 1 point below it: {Column(hull, '').text(singles)}"
         )
+    for line in pool.pairs:
+        points = Column("points", "", "+.2f").text({"points": line.points})
+        yield f"{line.focus} minus {line.other}: {points} points, p {line.p_holm:.4f} (Holm)"
     for variant in pool.variants:
         if variant.failed is not None:
             yield f"{variant.name}: not fitted: {variant.failed}"
