@@ -32,6 +32,8 @@ _LOOKAHEAD_FACTS = (
     *("validation_score", "best_step", "trained_parameters", "test"),
 )
 
+_ANSWERED = ("answered_models", "answered_outcomes")
+
 Row = Sequence[str]
 
 
@@ -59,10 +61,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A benchmark's figures by pool, name and figure, and its facts: focus, pools, strategies, targets, run."""
+    """A benchmark's figures by pool, name and figure, its facts: focus, pools, strategies, targets, run, and the names of its pairs."""
 
     facts: dict[str, Any]
     figures: dict[tuple[str, str, str], Figure]
+    pairs: tuple[str, ...] = ()
 
     @property
     def pools(self) -> list[str]:
@@ -104,6 +107,7 @@ def take(name: str, directory: Path) -> None:
                 for variant in pool["variants"]
             }
         }
+        | {share: pool[share] for share in _ANSWERED if pool.get(share) is not None}
         for pool in report["pools"]
     ]
     _write(name, {key: report[key] for key in ("focus", "run", "targets")} | {"pools": pools})
@@ -130,11 +134,14 @@ def _render(kind: str, path: Path) -> str:
     if kind == "lookahead":
         return _lookahead(facts)
     figures = {}
+    pairs: dict[str, None] = {}
     with path.with_suffix(".csv").open(newline="") as file:
         for row in csv.DictReader(file):
             low, high = (float(row[side]) if row[side] else None for side in ("low", "high"))
             figures[row["pool"], row["name"], row["figure"]] = Figure(float(row["value"]), low, high)
-    return _KINDS[kind](Run(facts, figures))
+            if row["kind"] == "pair":
+                pairs[row["name"]] = None
+    return _KINDS[kind](Run(facts, figures, tuple(pairs)))
 
 
 def _markdown(rows: Iterable[Row]) -> str:
@@ -256,6 +263,32 @@ _CURVE = (
     ("points at the best single's cost", "gain_at_best_cost", "+.2f", 1),
     ("RouterArena", "arena", ".4f", 1),
 )
+
+
+def _answers(run: Run) -> str:
+    """The gain of strategies that learn from answers, beside how many models and outcomes have answers."""
+    names = [name for name in run.strategies if "latent" in _strategy(run, name)]
+    rows: list[Row] = [
+        ["pool", "models with answers, %", "outcomes with answers, %", *(f"{name}, points" for name in names)]
+    ]
+    for pool in run.facts["pools"]:
+        shares = [pool.get(share) for share in _ANSWERED]
+        gains = [run.get(pool["name"], name, "gain_hindsight") for name in names]
+        rows.append(
+            [
+                _short(pool["name"]),
+                *("" if share is None else f"{100 * share:.0f}" for share in shares),
+                *(gain.text("+.2f") if gain else "" for gain in gains),
+            ]
+        )
+    return _markdown(rows)
+
+
+def _strategy(run: Run, name: str) -> str:
+    found = (pool["strategies"][name].get("strategy", "") for pool in run.facts["pools"] if name in pool["strategies"])
+    return str(next(found, ""))
+
+
 _STRONG = ("apgr", "cpt50", "cpt80")
 
 
@@ -300,10 +333,12 @@ def _effort(run: Run) -> str:
         ]
         cells = [f"{fit.value:.1f}" if fit else "" for fit in fits]
         rows.append([name, *cells, *("" if value is None else f"{value:.2f}" for value in slowest)])
+    cpu = f", {took['cpu_seconds'] / 60:.0f} of CPU" if "cpu_seconds" in took else ""
+    most = "" if took.get("memory_watched", True) else "at most "
     cells_done = f"{took['cells']:,} cells ({took['cells_found']:,} of them done before), {took['processes']} processes of one thread"
     return (
-        f"{cells_done}: fits of {took['fitting_seconds'] / 60:.0f} minutes, a run of {took['seconds'] / 60:.1f} minutes; "
-        f"peak memory {took['peak_total_mib'] / 1024:.2f} GiB in all processes. {took['seeds']} seed(s), {took['folds']} folds by {took['folds_by']}.\n\n"
+        f"{cells_done}: fits of {took['fitting_seconds'] / 60:.0f} minutes, a run of {took['seconds'] / 60:.1f} minutes{cpu}; "
+        f"peak memory {most}{took['peak_total_mib'] / 1024:.2f} GiB in all processes. {took['seeds']} seed(s), {took['folds']} folds by {took['folds_by']}.\n\n"
         + _markdown(rows)
     )
 
@@ -321,7 +356,21 @@ def _ablation(run: Run) -> str:
                 shown += f" ({_less(apart.value)} [{_less(apart.high)}, {_less(apart.low)}])"
             cells.append(shown)
         rows.append([name, *cells])
-    return _markdown(rows)
+    return _markdown(rows) + _counterparts(run)
+
+
+def _counterparts(run: Run) -> str:
+    """Return the table of variants that were compared with their own counterparts, if any were."""
+    if not run.pairs:
+        return ""
+    rows: list[Row] = [["difference in points, p corrected over these rows (Holm)", *map(_short, run.pools)]]
+    for name in run.pairs:
+        cells = []
+        for pool in run.pools:
+            points, p = run.get(pool, name, "points"), run.get(pool, name, "p_holm")
+            cells.append(f"{points.text('+.2f')}, p {p.value:.3f}" if points and p else "")
+        rows.append([" minus ".join(f"*{side}*" for side in name.split(" - ")), *cells])
+    return "\n" + _markdown(rows)
 
 
 def _less(value: float) -> str:
@@ -372,6 +421,7 @@ _KINDS: dict[str, Callable[[Run], str]] = {
     "trust": lambda run: _of_focus(run, _TRUST),
     "curve": lambda run: _of_focus(run, _CURVE),
     "pairs": _pairs,
+    "answers": _answers,
     "targets": _targets,
     "effort": _effort,
     "ablation": _ablation,

@@ -15,6 +15,8 @@ a:default,ours,strategy,matched,1.0,,
 a:default,other,strategy,match_cost_ratio,0.25,0.2,0.3
 a:default,other,strategy,matched,0.0,,
 a:default,ours - other,comparison,points,1.0,0.1,1.9
+a:default,"other, half - ours, half",pair,points,-0.5,-1.5,0.5
+a:default,"other, half - ours, half",pair,p_holm,0.25,,
 ,ours,mean over pools,"mean gap closed, all pools",0.5,0.4,0.6
 ,other,mean over pools,"mean gap closed, all pools",0.4,0.3,0.5
 """
@@ -23,7 +25,9 @@ REPORT = {
     "run": {
         "seconds": 60.0,
         "fitting_seconds": 30.0,
+        "cpu_seconds": 120.0,
         "peak_total_mib": 1024.0,
+        "memory_watched": True,
         "cells": 10,
         "cells_found": 0,
         "processes": 2,
@@ -40,8 +44,16 @@ REPORT = {
             "groups": 990,
             "best_single": "m",
             "hindsight_best": "m",
+            "answered_models": 0.5,
+            "answered_outcomes": 0.25,
             "variants": [
-                {"name": name, "strategy": name, "baseline": name == "other", "failed": None, "configurations": [0]}
+                {
+                    "name": name,
+                    "strategy": {"other": "latent-lookahead"}.get(name, name),
+                    "baseline": name == "other",
+                    "failed": None,
+                    "configurations": [0],
+                }
                 for name in ("ours", "other")
             ],
         }
@@ -98,7 +110,27 @@ def test_a_cost_at_which_quality_is_not_matched_is_in_brackets(results: Path) ->
 
 
 def test_an_ablation_shows_what_leaving_out_changes(results: Path) -> None:
-    assert table(results, "all", "ablation")[-1] == "| other | +0.25 (-1.00 [-1.90, -0.10]) |"
+    assert "| other | +0.25 (-1.00 [-1.90, -0.10]) |" in table(results, "all", "ablation")
+
+
+def test_an_ablation_with_a_counterpart_is_compared_with_that(results: Path) -> None:
+    assert (
+        table(results, "all", "ablation")[-1] == "| *other, half* minus *ours, half* | -0.50 [-1.50, +0.50], p 0.250 |"
+    )
+
+
+def test_gains_of_strategies_that_learn_from_answers_stand_beside_the_share_that_has_them(results: Path) -> None:
+    rows = table(results, "all", "answers")
+    assert rows[0] == "| pool | models with answers, % | outcomes with answers, % | other, points |"
+    assert rows[-1] == "| a | 50 | 25 | +0.25 [-0.50, +1.00] |"
+
+
+def test_memory_that_was_not_watched_is_an_upper_bound(results: Path) -> None:
+    assert "a run of 1.0 minutes, 2 of CPU; peak memory 1.00 GiB in all" in table(results, "all", "effort")[0]
+    facts = json.loads((results / "all.json").read_text())
+    facts["run"]["memory_watched"] = False
+    (results / "all.json").write_text(json.dumps(facts))
+    assert "peak memory at most 1.00 GiB" in table(results, "all", "effort")[0]
 
 
 @pytest.mark.parametrize("kind", sorted(benchmark_tables._KINDS))

@@ -109,11 +109,9 @@ def _routerbench_by_definition(curves: list[tuple[list[float], list[float]]]) ->
 @pytest.mark.parametrize("seed", range(20))
 def test_aiq_of_routerbench_agrees_with_its_definition_on_any_curves(seed: int) -> None:
     random = np.random.default_rng(seed)
-    curves = [
-        # Few different qualities, so that several points are the best one.
-        (1.0 + random.permutation(40)[:count].astype(np.float64), random.integers(0, 5, count).astype(np.float64) / 4)
-        for count in (3, 7, 12)
-    ]
+    # Few different qualities, so that several points are the best one.
+    qualities, costs = np.linspace(0.0, 1.0, 5), np.arange(1.0, 41.0)
+    curves = [(random.permutation(costs)[:count], random.choice(qualities, count)) for count in (3, 7, 12)]
     expected = _routerbench_by_definition([(cost.tolist(), quality.tolist()) for cost, quality in curves])
     assert routerbench_aiq(curves) == pytest.approx(expected)
 
