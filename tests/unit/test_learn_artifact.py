@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,30 @@ def test_the_manifest_says_what_was_learned(trained: Trained) -> None:
     assert manifest.metrics["points_low"] > 0
     card = trained.files["README.md"].decode()
     assert "| specialist |" in card
+    # Sums go to a model that costs a fraction: the best single's quality is reached for less than it costs.
+    assert 0 < manifest.costs["match_cost_ratio_low"] <= manifest.costs["match_cost_ratio"] < 1
+    assert manifest.costs["match_gain"] > -1
+    assert 0 < manifest.costs["aiq"] < 1
+    assert f"| {manifest.costs['match_cost_ratio']:g} [{manifest.costs['match_cost_ratio_low']:g}, " in card
+    assert "| AIQ: mean height of the hull of cost and quality" in card
     assert "Work out" not in card
     assert b"Work out" not in trained.files["router.safetensors"] + manifest.to_bytes()
+
+
+def test_without_costs_the_card_has_no_figures_of_costs() -> None:
+    data = make_matrix(150)
+    unpaid = replace(data, cost_usd=np.full_like(data.cost_usd, np.nan))
+    trained = train(unpaid, Recipe("knn", "int8"), encoder=KindEncoder(), source=SOURCE, say=lambda _: None)
+    assert trained.manifest.costs == {}
+    assert "AIQ" not in trained.files["README.md"].decode()
+
+
+def test_an_artifact_of_a_release_that_measured_no_costs_is_read(directory: Path) -> None:
+    path = directory / "manifest.json"
+    content = json.loads(path.read_bytes())
+    del content["costs"]
+    path.write_text(json.dumps(content))
+    assert read_artifact(directory).manifest.costs == {}
 
 
 def test_training_twice_gives_the_same_digest(tmp_path: Path, directory: Path) -> None:

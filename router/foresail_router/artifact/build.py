@@ -5,7 +5,7 @@ Owns the order of training. It must not know where data comes from or where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from foresail_router.artifact.store import file_facts
 from foresail_router.data.answers import Answers
 from foresail_router.data.matrix import OutcomeMatrix
 from foresail_router.data.splits import fold_of
-from foresail_router.evaluation.held_out import ROUTER, expectations
+from foresail_router.evaluation.held_out import CARD_MONEY, ROUTER, expectations
 from foresail_router.evaluation.report import Report, evaluate, router_line
 from foresail_router.features.encoder import Encoder
 from foresail_router.features.weights import EncoderSource, Precision
@@ -177,6 +177,7 @@ def _assemble(
         ),
         calibration=_calibration(report),
         metrics=_metrics(report),
+        costs=_four_digits(_router_figures(report, CARD_MONEY)),
         files=file_facts(files),
     )
     files[CARD_FILE] = model_card(manifest).encode()
@@ -210,9 +211,18 @@ def _calibration(report: Report | None) -> dict[str, float]:
         "prior_squared_error": report.prior_error,
         "length_interval_coverage": report.length_coverage,
     }
-    variant = report.pool.variant(ROUTER)
-    figures = {} if variant is None else variant.figures
-    for name in CALIBRATION_FIGURES:
-        if (found := figures.get(name)) is not None:
+    return _four_digits(values | _router_figures(report, CALIBRATION_FIGURES))
+
+
+def _router_figures(report: Report | None, names: Sequence[str]) -> dict[str, float | None]:
+    """Return figures of the router on held-out prompts, each with the ends of its interval."""
+    variant = None if report is None else report.pool.variant(ROUTER)
+    values: dict[str, float | None] = {}
+    for name in names:
+        if variant is not None and (found := variant.figures.get(name)) is not None:
             values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return values
+
+
+def _four_digits(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in values.items() if value is not None}

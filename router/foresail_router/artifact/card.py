@@ -51,6 +51,13 @@ _CALIBRATION_NAMES = {
     "coverage": "share of answers no longer than their 90 % quantile",
     "pinball_gain": "pinball loss below that of each model's training quantile, as a share",
 }
+_COST_NAMES = {
+    "match_cost_ratio": "cost to match: cost over the best single's, at the largest lambda that keeps its quality",
+    "match_gain": "difference in quality there, in points",
+    "matched": "matched (1 where the lower end of that difference is above -1 point)",
+    "aiq": "AIQ: mean height of the hull of cost and quality, from the cheapest model's cost to the best single's",
+    "aiq_log": "AIQ over the logarithm of cost",
+}
 
 
 def model_card(manifest: Manifest) -> str:
@@ -71,7 +78,7 @@ def model_card(manifest: Manifest) -> str:
         assumed="" if manifest.training.output_tokens == "reported" else " No length was known: lengths are assumed.",
         models="\n".join(_row(model) for model in manifest.models),
         reference=manifest.reference.model,
-        metrics=_metrics(manifest.metrics, manifest.calibration),
+        metrics=_metrics(manifest),
     )
 
 
@@ -82,13 +89,26 @@ def _row(model: ModelFacts) -> str:
     return f"| {name} | {model.mean_quality:.4f} | {model.outcomes} | {model.mean_output_tokens:.0f} | {shown} |"
 
 
-def _metrics(metrics: dict[str, float], calibration: dict[str, float]) -> str:
+def _metrics(manifest: Manifest) -> str:
+    metrics = manifest.metrics
     if not metrics:
         return "Nothing was measured: no held-out prompt has an outcome of every model."
     rows = [f"| {text} | {metrics[name]:g} |" for name, text in _METRIC_NAMES.items() if name in metrics]
-    for name, text in _CALIBRATION_NAMES.items():
-        if name in calibration:
-            low, high = calibration.get(f"{name}_low"), calibration.get(f"{name}_high")
+    rows += [*_rows(_CALIBRATION_NAMES, manifest.calibration), *_rows(_COST_NAMES, manifest.costs)]
+    note = ""
+    if manifest.costs:
+        note = (
+            "\n\nCost to match and AIQ are as `foresail benchmark` defines them, on recorded costs: their trade-offs are chosen on four "
+            "fifths of the held-out prompts and\nmeasured on the last, five times; best single and cheapest model are those of training."
+        )
+    return "\n".join(["| measure | value |", "|---|---|", *rows]) + note
+
+
+def _rows(names: dict[str, str], figures: dict[str, float]) -> list[str]:
+    rows = []
+    for name, text in names.items():
+        if name in figures:
+            low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
             interval = "" if low is None or high is None else f" [{low:g}, {high:g}]"
-            rows.append(f"| {text} | {calibration[name]:g}{interval} |")
-    return "\n".join(["| measure | value |", "|---|---|", *rows])
+            rows.append(f"| {text} | {figures[name]:g}{interval} |")
+    return rows

@@ -114,6 +114,8 @@ class Manifest(_Frozen):
     training: Training
     calibration: dict[str, float]
     metrics: dict[str, float]
+    # Cost to match and AIQ on held-out prompts; empty where there are no costs, and in artifacts of releases that did not measure them.
+    costs: dict[str, float] = Field(default_factory=dict)
     files: Annotated[dict[FileName, FileFacts], Field(min_length=1, max_length=64)]
 
     @model_validator(mode="after")
