@@ -5,9 +5,10 @@ Owns the errors of connections. It must not know paths, nor what a request asks 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -18,28 +19,19 @@ from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
 
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+# The library signs what it answers outside of the application, and it writes its name and version unless there is another.
+_SIGNATURE = {"Server": "foresail"}
 
 
-class QuotelessRunner(web.AppRunner):
-    """Runs an application on connections whose errors quote nothing that a client sent, neither in answers nor in logs."""
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(
-            _refusing_expectations(made.request_handler),
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            **made._kwargs,
-        )
+def connections(server: web.Server, **settings: Any) -> Callable[[], QuotelessConnection]:
+    """Return what makes one more connection of `server`, as event loops want it; `settings` are those of `web.RequestHandler`."""
+    loop = asyncio.get_running_loop()
+    return lambda: QuotelessConnection(server, loop=loop, **settings)
 
 
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+class QuotelessConnection(web.RequestHandler):
+    """A connection whose errors quote nothing that a client sent, neither in answers nor in logs."""
 
-
-class _Connection(web.RequestHandler):
     __slots__ = ()
 
     def handle_error(
@@ -61,6 +53,15 @@ class _Connection(web.RequestHandler):
             problem = errors.failed(None)
         return _last_answer(problem)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, in our words where the library refused an expectation before the application was asked."""
+        if isinstance(resp, web.HTTPExpectationFailed):
+            # Whether the body comes is not known, so no request can follow.
+            resp = _last_answer(errors.expectation_failed())
+        return await super().finish_response(request, resp, start_time)
+
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log what aiohttp caught: its kind and place."""
         error = kw.get("exc_info") or sys.exception()
@@ -73,27 +74,8 @@ class _Connection(web.RequestHandler):
             log(_LOGGER, logging.ERROR, "connection failed")
 
 
-class _Unsigned(web.Response):
-    async def _prepare_headers(self) -> None:
-        # The application, which does this for all other answers, is not asked about these.
-        await super()._prepare_headers()
-        self.headers.popall("Server", None)
-
-
 def _last_answer(problem: errors.Problem) -> web.Response:
-    stated = problem_response(problem)
-    response = _Unsigned(status=stated.status, body=stated.body, headers=stated.headers)
-    response.headers["Connection"] = "close"
+    response = problem_response(problem)
+    response.headers.update({"Connection": "close", **_SIGNATURE})
     response.force_close()
     return response
-
-
-def _refusing_expectations(handler: _Handler) -> _Handler:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPExpectationFailed:
-            # Raised before any middleware runs. Whether the body comes is not known, so no request can follow.
-            return _last_answer(errors.expectation_failed())
-
-    return handle

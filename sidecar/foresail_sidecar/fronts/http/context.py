@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -18,7 +19,7 @@ from foresail_sidecar.upstreams.client import UpstreamClient
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that lives as long as the application. `sites` are the sockets on which it listens."""
+    """Everything that lives as long as the application. `listeners` are the sockets on which it listens."""
 
     serving: ServingHolder
     settings: HttpSettings
@@ -26,7 +27,7 @@ class Context:
     client: UpstreamClient
     in_flight: InFlight
     cache: ServedCache = field(default_factory=ServedCache)
-    sites: list[web.BaseSite] = field(default_factory=list)
+    listeners: list[asyncio.AbstractServer] = field(default_factory=list)
 
     def served(self, state: ServingState | None) -> Served:
         """Return `state`, made ready, for a caller who says nothing of who they are; raise `Refused` if that is nothing."""
