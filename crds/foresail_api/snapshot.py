@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +15,8 @@ from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.pool import AuthScheme, Capability, OutputLimitField, Protocol
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+_FORMATS_READ: Final = (1, FORMAT_VERSION)
 
 
 class _Frozen(BaseModel):
@@ -91,9 +92,12 @@ class SnapshotObjective(_Frozen):
 
 
 class Snapshot(_Frozen):
-    """One policy with its pool, ready to serve. Equal content has an equal `content_hash`."""
+    """One policy with its pool, ready to serve. Equal content has an equal `content_hash`.
 
-    format_version: Literal[1] = FORMAT_VERSION
+    Every field that format 1 lacks has a default, which is what format 1 meant.
+    """
+
+    format_version: Literal[2] = FORMAT_VERSION
     namespace: str
     policy: str
     pool: str
@@ -109,11 +113,11 @@ class Snapshot(_Frozen):
         data = self.model_dump(mode="json")
         for model in data["models"]:
             model["capabilities"] = sorted(model["capabilities"])
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return _canonical(data)
 
     def content_hash(self) -> str:
         """Return `sha256:` and the hex digest of the canonical JSON."""
-        return f"sha256:{hashlib.sha256(self.canonical_json().encode()).hexdigest()}"
+        return _hash(self.canonical_json())
 
     def model(self, name: str) -> SnapshotModel | None:
         """Return the model of that name, if there is one."""
@@ -121,7 +125,10 @@ class Snapshot(_Frozen):
 
 
 class SnapshotEnvelope(_Frozen):
-    """A snapshot on its way: the writer raises `sequence` when the hash changes, so that an older one never replaces a newer."""
+    """A snapshot on its way: the writer raises `sequence` when the hash changes, so that an older one never replaces a newer.
+
+    `hash` is that of the content as it was written: of one that was read in an older format it is not the snapshot's own.
+    """
 
     sequence: int
     hash: str
@@ -139,13 +146,33 @@ class SnapshotEnvelope(_Frozen):
 
 
 def read_envelope(text: str | bytes, source: str) -> SnapshotEnvelope:
-    """Return the envelope in `text`; raise `UserError` that names `source` if it is broken, foreign, or not what its hash says."""
+    """Return the envelope in `text`, of this format or the one before; raise `UserError` that names `source` if it is neither or damaged."""
     try:
-        envelope = SnapshotEnvelope.model_validate_json(text)
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{source} is not a snapshot: it is not JSON") from None
+    content = data.get("snapshot") if isinstance(data, dict) else None
+    if not isinstance(content, dict):
+        raise UserError(f"{source} is not a snapshot: it is not an object with the field `snapshot`")
+    # The hash is that of the content as it was written, before this release adds what the writer did not know of.
+    written = _hash(_canonical(content))
+    if content.get("format_version") in _FORMATS_READ:
+        content["format_version"] = FORMAT_VERSION
+    try:
+        envelope = SnapshotEnvelope.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{source} is not a snapshot of format {FORMAT_VERSION}: {where}: {first['msg']}") from None
-    if envelope.snapshot.content_hash() != envelope.hash:
+        formats = " or ".join(map(str, _FORMATS_READ))
+        raise UserError(f"{source} is not a snapshot of format {formats}: {where}: {first['msg']}") from None
+    if envelope.hash != written:
         raise UserError(f"{source} is damaged: its content does not have the hash {envelope.hash}; compile it again")
     return envelope
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _hash(canonical: str) -> str:
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"

@@ -127,8 +127,10 @@ def _served(
         return _Served(_sealed(compilation.snapshot, before, record.status))
     if pool is None:
         return _Served(None, withdrawn=ours[DEPLOYMENT] is not None)
-    if before is None or pool.pool is None:
-        return _Served(before)
+    if before is None:
+        return _Served(None)
+    if pool.pool is None:
+        return _Served(_sealed(before.snapshot, before, record.status))
     rest = without_revoked(before.snapshot, policy, pool.pool)
     if rest is None:
         return _Served(None, withdrawn=ours[DEPLOYMENT] is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,20 @@ from hypothesis import strategies as st
 
 from foresail_api.compile import Target, compile_policy
 from foresail_api.errors import UserError
+from foresail_api.manifests import load_manifests
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import ModelPool
 from foresail_api.snapshot import Snapshot, SnapshotEnvelope, read_envelope
+
+FORMAT_1 = Path(__file__).parent / "snapshots" / "format-1.json"
+
+
+def compiled_from(file: Path) -> Snapshot:
+    manifests = load_manifests([file])
+    policy = manifests.policy(None)
+    compilation = compile_policy(policy, manifests.pool_of(policy), Target.CLUSTER)
+    assert compilation.snapshot is not None
+    return compilation.snapshot
 
 
 def snapshot(alias: str = "auto", capabilities: tuple[str, ...] = ("Tools", "Vision", "JSONSchema")) -> Snapshot:
@@ -55,7 +67,26 @@ def test_the_order_of_a_set_makes_no_difference() -> None:
 
 def test_this_format_never_changes_its_hash() -> None:
     """Sidecars compare hashes with operators of other releases: a changed default or order must raise the format version."""
-    assert snapshot().content_hash() == "sha256:51ccc1db2c6a76f97d6e0e5de8bc195d3eb044b4e5ea4db056a7aa9f7310532c"
+    assert snapshot().content_hash() == "sha256:a48c334b6e04d356c57d5adb4ec7857086b5100ddc0a962a430093344292cc00"
+
+
+def test_the_format_before_is_read_and_means_what_it_meant() -> None:
+    text = FORMAT_1.read_text()
+    envelope = read_envelope(text, "the file")
+    assert (envelope.sequence, envelope.hash) == (1, json.loads(text)["hash"])
+    assert envelope.snapshot.format_version == 2
+    assert envelope.snapshot.content_hash() != envelope.hash
+    compiled = compiled_from(FORMAT_1.with_name("format-1.yaml"))
+    assert envelope.snapshot == compiled
+    again = SnapshotEnvelope.seal(envelope.snapshot, 2)
+    assert read_envelope(again.to_json(), "the file") == again
+
+
+def test_the_format_before_is_checked_as_it_was_written() -> None:
+    data = json.loads(FORMAT_1.read_text())
+    data["snapshot"]["per_request_nano_dollars"] *= 10
+    with pytest.raises(UserError, match=r"^the file is damaged"):
+        read_envelope(json.dumps(data), "the file")
 
 
 def altered(change: str) -> str:
@@ -63,7 +94,7 @@ def altered(change: str) -> str:
     if change == "content":
         data["snapshot"]["anonymous_allowed"] = True
     elif change == "version":
-        data["snapshot"]["format_version"] = 2
+        data["snapshot"]["format_version"] = 3
     elif change == "unknown":
         data["snapshot"]["surprise"] = 1
     elif change == "missing":
@@ -75,7 +106,7 @@ def altered(change: str) -> str:
     ("text", "words"),
     [
         (altered("content"), "is damaged"),
-        (altered("version"), "not a snapshot of format 1"),
+        (altered("version"), "not a snapshot of format 1 or 2: snapshot.format_version"),
         (altered("unknown"), "surprise"),
         (altered("missing"), "snapshot.models"),
         (altered("none")[:-40], "not a snapshot"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from foresail_operator.resources import CHILDREN, CONFIG_MAP, DEPLOYMENT, MUST_N
 IMAGE = SidecarImage("registry.example/foresail:1", "IfNotPresent")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DOCUMENTED = documented()
+FORMAT_1 = Path(__file__).parent / "snapshots" / "format-1.json"
 LATER = datetime(2026, 1, 1, 13, tzinfo=UTC)
 ALL_WELL = {"Accepted": "True Accepted", "ResolvedRefs": "True Resolved", "Programmed": "True Programmed"}
 
@@ -186,6 +188,20 @@ def test_a_lost_or_broken_config_map_does_not_lower_the_sequence(text: str | Non
     cluster.change(aliases=["auto"])
     cluster.apply()
     assert cluster.envelope.sequence == 3
+
+
+@pytest.mark.parametrize("pool_is_broken", [False, True])
+def test_a_snapshot_of_the_format_before_is_written_anew_under_a_higher_number(pool_is_broken: bool) -> None:
+    cluster = serving()
+    cluster.children[CONFIG_MAP]["data"]["snapshot.json"] = FORMAT_1.read_text()
+    assert cluster.pool is not None
+    if pool_is_broken:
+        cluster.pool["spec"]["models"] = []
+    plan = cluster.apply()
+    assert (cluster.envelope.sequence, cluster.envelope.hash) == (2, cluster.envelope.snapshot.content_hash())
+    assert (cluster.envelope.snapshot.namespace == "team-a") == pool_is_broken
+    assert (plan.status["snapshotSequence"], plan.status["snapshotHash"]) == (2, cluster.envelope.hash)
+    assert cluster.plan().writes == ()
 
 
 def test_a_policy_without_its_pool_says_so_and_starts_nothing() -> None:
