@@ -119,13 +119,14 @@ class ReserveRequest:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What an attempt reserved in one slot of an account. The slot is the start of its window or bucket, in ms of the
-    Unix epoch; 0 where there is no window.
+    Unix epoch; 0 where there is no window. `rolling` says that the slot is one bucket of many.
     """
 
     account: str
     slot_ms: int
     measure: Measure
     amount: int
+    rolling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,9 @@ class Usage:
 
     `slot_ms` is the start of the window (calendar), of the present bucket (rolling) or 0. `ends_ms` is the end of the
     window; for a rolling one the moment when its oldest use leaves, or None without use; None without a window.
-    `sequence` orders the changes of the ledger: the larger one is the later knowledge.
+    `sequence` orders the changes of the ledger: the larger one is the later knowledge. Where `rolling`, spent and
+    reserved are sums over all counted buckets and `sequence` is the largest of theirs, so of one account only the
+    latest such usage may be kept; otherwise the latest of each slot.
     """
 
     account: str
@@ -152,6 +155,7 @@ class Usage:
     reserved: int
     ends_ms: int | None
     sequence: int
+    rolling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +283,19 @@ class Ledger(Protocol):
     async def settle(self, settlements: Sequence[Settled]) -> tuple[Usage, ...]:
         """Turn reservations into spend. An unknown id is recorded as spend all the same, so none is ever lost.
 
-        Returns the accounts touched, each with the slot of its entry: `spent` and `reserved` are those of that slot.
+        Returns the slots touched, of entries that are not rolling: one bucket would say nothing of the whole.
+
+        Raises:
+            LedgerClosed: the ledger is being restored; settle again when it is open.
         """
         ...
 
     async def abandon(self, attempt_ids: Sequence[str]) -> None:
         """Give back reservations whose answer never came, and refuse those that arrive later. Never call it for an
         attempt of which anything was forwarded.
+
+        Raises:
+            LedgerClosed: the ledger is being restored; the lease will end the reservation.
         """
         ...
 
