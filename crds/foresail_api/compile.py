@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from foresail_api.common import micro_dollars, nano_dollars
-from foresail_api.policy import Anonymous, Artifact, Objective, RoutingPolicy
+from foresail_api.policy import Artifact, Objective, RoutingPolicy
 from foresail_api.pool import Auth, ModelPool, PoolModel, Price, Upstream
 from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import (
@@ -22,6 +22,7 @@ from foresail_api.snapshot import (
     SnapshotRouter,
     SnapshotUpstream,
 )
+from foresail_api.tenants import Anonymous
 
 
 class Target(StrEnum):

@@ -24,6 +24,7 @@ from foresail_api.common import (
     RelativePath,
     rule,
 )
+from foresail_api.tenants import Tenants
 
 
 class Strategy(StrEnum):
@@ -39,13 +40,6 @@ class FailureMode(StrEnum):
 
     FAIL_OPEN = "FailOpen"
     FAIL_CLOSE = "FailClose"
-
-
-class Anonymous(StrEnum):
-    """Whether callers who do not say who they are get answers."""
-
-    ALLOW = "Allow"
-    DENY = "Deny"
 
 
 class PoolRef(ApiObject):
@@ -169,15 +163,6 @@ class CostLimits(ApiObject):
     per_request: Dollars | None = Field(
         None,
         description='Most US dollars that one request can cost, at worst, for example "0.01". Models without a price are left out.',
-    )
-
-
-class Tenants(ApiObject):
-    """Who may call."""
-
-    anonymous: Anonymous = Field(
-        Anonymous.DENY,
-        description="`Allow` answers callers without a credential of ours; `Deny` answers them with status 401.",
     )
 
 

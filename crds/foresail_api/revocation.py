@@ -6,9 +6,10 @@ Owns what counts as taken away. Everything else of a broken change waits until i
 from __future__ import annotations
 
 from foresail_api.compile import pool_models
-from foresail_api.policy import Anonymous, RoutingPolicy, Strategy
+from foresail_api.policy import RoutingPolicy, Strategy
 from foresail_api.pool import ModelPool
 from foresail_api.snapshot import Snapshot, SnapshotModel
+from foresail_api.tenants import Anonymous
 
 
 def without_revoked(before: Snapshot, policy: RoutingPolicy, pool: ModelPool) -> Snapshot | None:

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from foresail_api.common import micro_dollars, nano_dollars
 from foresail_api.manifests import describe
-from foresail_api.policy import Anonymous, FailureMode, RoutingPolicy
+from foresail_api.policy import FailureMode, RoutingPolicy
 from foresail_api.pool import ModelPool, OutputLimitField
+from foresail_api.tenants import Anonymous
 
 Object = dict[str, Any]
 
