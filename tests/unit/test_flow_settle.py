@@ -15,6 +15,7 @@ from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt, Used
 from foresail_sidecar.flow.outcomes import NOTHING_GENERATED, AttemptOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
+from foresail_sidecar.protocols.answers import Usage
 
 MODEL = model_of("small", upstream_of("http://upstream/v1"), dollars_in=3, dollars_out=7)
 UNPRICED = model_of("small", upstream_of("http://upstream/v1"), price=None)
@@ -33,7 +34,7 @@ def ended(outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
 
 @pytest.mark.parametrize("outcome", list(AttemptOutcome))
 def test_a_report_is_settled_as_it_is_however_the_attempt_ended(outcome: AttemptOutcome) -> None:
-    settled = settle(ended(outcome, Used(30, 20, 999, True)), MODEL, candidate(), 1)
+    settled = settle(ended(outcome, Used(Usage(30, 20), 999, True)), MODEL, candidate(), 1)
     assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, 30 * 3000 + 20 * 7000)
 
 
@@ -50,7 +51,7 @@ def test_an_end_that_nobody_knows_is_settled_at_the_worst_case(outcome: AttemptO
 
 @pytest.mark.parametrize("outcome", [*UNKNOWN_END, AttemptOutcome.ANSWERED])
 def test_a_stream_without_a_report_is_counted_from_what_came(outcome: AttemptOutcome) -> None:
-    settled = settle(ended(outcome, Used(generated_bytes=25, started=True)), MODEL, candidate(), 1)
+    settled = settle(ended(outcome, Used(generated_bytes=25, streamed=True)), MODEL, candidate(), 1)
     assert settled == Settlement(SettlementBasis.COUNTED, 40, 25, 40 * 3000 + 25 * 7000)
 
 
@@ -63,7 +64,7 @@ def test_an_answer_without_a_report_is_counted_and_never_free() -> None:
 
 def test_a_model_that_may_think_in_silence_is_settled_at_the_worst_case() -> None:
     thinker = MODEL.model_copy(update={"capabilities": frozenset({Capability.REASONING})})
-    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=25, started=True)), thinker, candidate(), 1)
+    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=25, streamed=True)), thinker, candidate(), 1)
     assert settled == Settlement(SettlementBasis.ASSUMED, 40, 100, candidate().worst_case)
 
 
@@ -74,7 +75,7 @@ def test_without_a_bound_the_estimate_stands_for_the_input() -> None:
 
 def test_tokens_that_are_smaller_than_a_byte_are_counted_as_the_pool_says() -> None:
     model = MODEL.model_copy(update={"max_tokens_per_byte": 3})
-    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=5, started=True)), model, candidate(), 1)
+    settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=5, streamed=True)), model, candidate(), 1)
     assert settled is not None
     assert settled.output_tokens == 15
 
@@ -85,14 +86,14 @@ def test_tokens_that_are_smaller_than_a_byte_are_counted_as_the_pool_says() -> N
 def test_a_report_above_the_bound_is_settled_as_reported_and_said(
     input_tokens: int, output_tokens: int, exceeds: bool
 ) -> None:
-    settled = settle(ended(AttemptOutcome.ANSWERED, Used(input_tokens, output_tokens)), MODEL, candidate(), 1)
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(Usage(input_tokens, output_tokens))), MODEL, candidate(), 1)
     assert settled is not None
     assert settled.exceeds_bound is exceeds
     assert settled.cost == input_tokens * 3000 + output_tokens * 7000
 
 
 def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
-    settled = settle(ended(AttemptOutcome.ANSWERED, Used(30, 20)), UNPRICED, candidate(model=UNPRICED), 1)
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(Usage(30, 20))), UNPRICED, candidate(model=UNPRICED), 1)
     assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, None)
     assert total_cost([settled]) is None
     assert total_cost([]) is None
@@ -101,7 +102,7 @@ def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
 def test_an_attempt_ends_once() -> None:
     log = AttemptLog("request")
     attempt = log.attempt_started("small", "first")
-    first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(1, 1))
+    first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(Usage(1, 1)))
     assert log.attempt_ended(attempt, AttemptOutcome.BROKE) == first
     assert log.ended == [first]
     assert (attempt.id, log.attempt_started("small", "first").id) == ("request-1", "request-2")
@@ -110,16 +111,16 @@ def test_an_attempt_ends_once() -> None:
 @given(
     outcome=st.sampled_from(list(AttemptOutcome)),
     generated=st.integers(0, 10**6),
-    started=st.booleans(),
+    streamed=st.booleans(),
     bound=st.integers(0, 10**6),
     limit=st.integers(1, 10**5),
     choices=st.integers(1, 8),
 )
 def test_what_is_not_reported_never_exceeds_the_worst_case(
-    outcome: AttemptOutcome, generated: int, started: bool, bound: int, limit: int, choices: int
+    outcome: AttemptOutcome, generated: int, streamed: bool, bound: int, limit: int, choices: int
 ) -> None:
     chosen = candidate(bound, limit, choices)
-    settled = settle(ended(outcome, Used(None, None, generated, started)), MODEL, chosen, choices)
+    settled = settle(ended(outcome, Used(None, generated, streamed)), MODEL, chosen, choices)
     if settled is not None:
         assert settled.cost is not None
         assert chosen.worst_case is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foresail_sidecar.flow.outcomes import AttemptOutcome
+from foresail_sidecar.protocols.answers import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,13 @@ class Attempt:
 class Used:
     """What an attempt used, as far as it is known.
 
-    The token counts are the upstream's report, or None without one. `generated_bytes` counts what came of the answer;
-    `started` says whether anything came.
+    `usage` is the upstream's report, or None without one. `generated_bytes` counts what came of the answer; `streamed` says that the
+    upstream had begun a stream, so that what was generated is what came.
     """
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    usage: Usage | None = None
     generated_bytes: int = 0
-    started: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

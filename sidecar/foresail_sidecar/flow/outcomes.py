@@ -28,12 +28,14 @@ class RequestOutcome(StrEnum):
 class AttemptOutcome(StrEnum):
     """How one attempt at an upstream ended.
 
-    `UNREACHABLE` and `REFUSED` end before anything is generated; `TIMED_OUT`, `BROKE`, `CLIENT_LEFT` and `INTERRUPTED` end at an unknown point.
+    `UNREACHABLE` and `REFUSED` end before anything is generated; `ERRORED` (a status that says nothing of it), `TIMED_OUT`, `BROKE`,
+    `CLIENT_LEFT` and `INTERRUPTED` end at an unknown point.
     """
 
     ANSWERED = "Answered"
     REFUSED = "Refused"
     UNREACHABLE = "Unreachable"
+    ERRORED = "Errored"
     TIMED_OUT = "TimedOut"
     BROKE = "Broke"
     CLIENT_LEFT = "ClientLeft"

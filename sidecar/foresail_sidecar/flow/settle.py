@@ -34,13 +34,13 @@ class Settlement:
 def settle(ended: EndedAttempt, model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement | None:
     """Return the settlement of an attempt at `candidate` for `choices` answers; None where nothing was generated."""
     used = ended.used
-    if used.input_tokens is not None and used.output_tokens is not None:
-        return _reported(used.input_tokens, used.output_tokens, model, candidate, choices)
+    if used.usage is not None:
+        return _reported(used.usage.input_tokens, used.usage.output_tokens, model, candidate, choices)
     if ended.outcome in NOTHING_GENERATED:
         return None
     # What a model thinks in silence is billed and cannot be counted from what came.
     countable = Capability.REASONING not in model.capabilities
-    if countable and (used.started or ended.outcome == AttemptOutcome.ANSWERED):
+    if countable and (used.streamed or ended.outcome == AttemptOutcome.ANSWERED):
         return _counted(used, model, candidate, choices)
     return _assumed(model, candidate, choices)
 

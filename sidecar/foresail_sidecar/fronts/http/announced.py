@@ -34,11 +34,5 @@ class AnnouncedAttempt:
         machine = self.machine
         if machine is None:
             return Used()
-        usage = machine.usage
-        return Used(
-            input_tokens=None if usage is None else usage.input_tokens,
-            output_tokens=None if usage is None else usage.output_tokens,
-            generated_bytes=machine.output_bytes,
-            # Of an answer that comes in one piece at its end, an incomplete part says nothing about what was generated.
-            started=machine.started and self.streamed,
-        )
+        # Of an answer that comes in one piece at its end, an incomplete part says nothing about what was generated.
+        return Used(machine.usage, machine.output_bytes, self.streamed)
