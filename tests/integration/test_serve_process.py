@@ -73,6 +73,7 @@ async def test_flags_that_make_no_sense_are_told(tmp_path: Path) -> None:
         (["--volume-claim", f"routers={tmp_path}/absent"], "is not a directory"),
         (["--port", "65536"], "does not lie between 0 and 65535"),
         (["--drain-seconds", "soon"], "is not a number"),
+        (["--buffer-mebibytes", "7"], "--buffer-mebibytes 7 has no room for one request of --body-limit-mebibytes 8"),
         (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),
     ]:
         assert words in refused("serve", "-f", tmp_path, *flags)

@@ -63,6 +63,20 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="largest request; a larger one gets status 413 (default: %(default)s)",
     )
     parser.add_argument(
+        "--buffer-mebibytes",
+        metavar="N",
+        type=_between(int, 1, 65536),
+        default=256,
+        help="most that all requests and whole answers may hold together; one more gets status 503 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--most-in-flight",
+        metavar="N",
+        type=_between(int, 1, 1_000_000),
+        default=4096,
+        help="most requests under way; one more gets status 503 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--shutdown-delay-seconds",
         metavar="N",
         type=_between(float, 0, 3600),
@@ -81,6 +95,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.policy is not None and arguments.snapshot is not None:
         raise UserError("--policy chooses among YAML files; a snapshot holds one policy only")
+    if arguments.buffer_mebibytes < arguments.body_limit_mebibytes:
+        raise UserError(
+            f"--buffer-mebibytes {arguments.buffer_mebibytes} has no room for one request of "
+            f"--body-limit-mebibytes {arguments.body_limit_mebibytes}; raise the former or lower the latter"
+        )
     from foresail_sidecar.configuration.reload import Inputs
     from foresail_sidecar.configuration.routers import EngineRouters
     from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
@@ -96,7 +115,11 @@ def _run(arguments: argparse.Namespace) -> int:
     options = Options(
         host=arguments.host,
         port=arguments.port,
-        settings=HttpSettings(body_limit_bytes=arguments.body_limit_mebibytes * MEBIBYTE),
+        settings=HttpSettings(
+            body_limit_bytes=arguments.body_limit_mebibytes * MEBIBYTE,
+            buffered_bytes=arguments.buffer_mebibytes * MEBIBYTE,
+            most_in_flight=arguments.most_in_flight,
+        ),
         delay_seconds=arguments.shutdown_delay_seconds,
         drain_seconds=arguments.drain_seconds,
     )

@@ -62,6 +62,9 @@ class Metrics:
             "bound_exceeded", "Answers whose reported usage exceeds what was bounded before sending.", ("model",)
         )
         self.in_flight = Gauge("foresail_in_flight_requests", "Requests under way.", registry=self.registry)
+        self.buffered_bytes = Gauge(
+            "foresail_buffered_bytes", "Bytes of bodies and whole answers that are held.", registry=self.registry
+        )
         self.snapshot = Gauge(
             "foresail_snapshot_info",
             "1 for the snapshot and the artifact that are served.",

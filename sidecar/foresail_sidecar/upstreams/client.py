@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -56,14 +56,19 @@ class UpstreamAnswer:
                 return
             yield piece
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body; raise `UpstreamFailure` also if it is longer than `limit_bytes`."""
+    async def read(self, limit_bytes: int, take: Callable[[int], None] | None = None) -> bytes:
+        """Return the whole body; raise `UpstreamFailure` also if it is longer than `limit_bytes`.
+
+        `take` is told the length of each piece before it is kept; what it raises ends the reading.
+        """
         pieces = []
         length = 0
         async for piece in self.pieces():
             length += len(piece)
             if length > limit_bytes:
                 raise UpstreamFailure(FailureKind.TOO_LARGE, f"the upstream's answer exceeds {limit_bytes} bytes")
+            if take is not None:
+                take(len(piece))
             pieces.append(piece)
         return b"".join(pieces)
 

@@ -15,6 +15,7 @@ from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.record import Memory
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.answers import problem_response
+from foresail_sidecar.fronts.http.buffered import BufferedBytes
 from foresail_sidecar.fronts.http.chat import complete_chat
 from foresail_sidecar.fronts.http.context import CONTEXT, Context
 from foresail_sidecar.fronts.http.errors import Refused
@@ -44,8 +45,10 @@ def create_application(
     memory = Memory(Metrics(registry))
     in_flight = InFlight(settings.most_in_flight)
     memory.metrics.in_flight.set_function(lambda: len(in_flight))
+    buffered = BufferedBytes(settings.buffered_bytes)
+    memory.metrics.buffered_bytes.set_function(lambda: len(buffered))
     application = web.Application(middlewares=[_errors_in_one_shape])
-    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight)
+    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight, buffered)
     application.on_response_prepare.append(_finish_headers)
     application.cleanup_ctx.append(_upstream_connections)
     application.add_routes(

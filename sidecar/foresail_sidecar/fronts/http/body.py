@@ -7,11 +7,15 @@ import asyncio
 from aiohttp import ClientPayloadError, web
 
 from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.buffered import Held
 from foresail_sidecar.fronts.http.errors import Refused
 
 
-async def read_body(request: web.Request, limit_bytes: int, seconds: float) -> bytes:
-    """Return the body; raise `Refused` if it is too large, with or without a declared length, too slow, or broken."""
+async def read_body(request: web.Request, limit_bytes: int, seconds: float, held: Held) -> bytes:
+    """Return the body, counted in `held`.
+
+    Raise `Refused` if it is too large, with or without a declared length, too slow, or broken, or if all requests hold too much.
+    """
     if request.content_length is not None and request.content_length > limit_bytes:
         raise Refused(errors.too_large(limit_bytes))
     pieces = []
@@ -22,6 +26,7 @@ async def read_body(request: web.Request, limit_bytes: int, seconds: float) -> b
                 length += len(piece)
                 if length > limit_bytes:
                     raise Refused(errors.too_large(limit_bytes))
+                held.take(len(piece))
                 pieces.append(piece)
     except TimeoutError:
         raise Refused(errors.too_slow(seconds)) from None

@@ -49,12 +49,12 @@ async def complete_chat(request: web.Request) -> web.StreamResponse:
 async def _answer(context: Context, request: web.Request, exchange: Exchange) -> web.StreamResponse:
     forwarding: Forwarding | None = None
     try:
-        with context.in_flight.entered() as interruption:
+        with context.in_flight.entered() as interruption, context.buffered.holding() as held:
             async with interruption:
-                considered = await consider(context, request, exchange)
+                considered = await consider(context, request, exchange, held)
                 if considered.decision.chosen is None:
                     raise Refused(errors.refusal(considered.decision))
-                forwarding = Forwarding(context, request, exchange, interruption)
+                forwarding = Forwarding(context, request, exchange, interruption, held)
                 return await forwarding.run(considered, considered.decision.chosen)
     except Refused as refused:
         problem = refused.problem

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import Payload, web
 
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.answers import problem_response
+from foresail_sidecar.fronts.http.buffered import BufferedBytes
 from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
@@ -23,16 +24,20 @@ _LOGGER = logging.getLogger(__name__)
 _SIGNATURE = {"Server": "foresail"}
 
 
-def connections(server: web.Server, **settings: Any) -> Callable[[], QuotelessConnection]:
+def connections(server: web.Server, buffered: BufferedBytes, **settings: Any) -> Callable[[], QuotelessConnection]:
     """Return what makes one more connection of `server`, as event loops want it; `settings` are those of `web.RequestHandler`."""
     loop = asyncio.get_running_loop()
-    return lambda: QuotelessConnection(server, loop=loop, **settings)
+    return lambda: QuotelessConnection(server, buffered, loop=loop, **settings)
 
 
 class QuotelessConnection(web.RequestHandler):
-    """A connection whose errors quote nothing that a client sent, neither in answers nor in logs."""
+    """A connection whose errors quote nothing that a client sent, neither in answers nor in logs, and that counts what it writes."""
 
-    __slots__ = ()
+    __slots__ = ("_buffered",)
+
+    def __init__(self, manager: web.Server, buffered: BufferedBytes, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._buffered = buffered
 
     def handle_error(
         self,
@@ -60,7 +65,9 @@ class QuotelessConnection(web.RequestHandler):
         if isinstance(resp, web.HTTPExpectationFailed):
             # Whether the body comes is not known, so no request can follow.
             resp = _last_answer(errors.expectation_failed())
-        return await super().finish_response(request, resp, start_time)
+        # What its request held is free since the handler returned, and a slow client can take long to read it.
+        with self._buffered.writing(_length(resp)):
+            return await super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log what aiohttp caught: its kind and place."""
@@ -79,3 +86,8 @@ def _last_answer(problem: errors.Problem) -> web.Response:
     response.headers.update({"Connection": "close", **_SIGNATURE})
     response.force_close()
     return response
+
+
+def _length(response: web.StreamResponse) -> int:
+    body = response.body if isinstance(response, web.Response) else None
+    return (body.size or 0) if isinstance(body, Payload) else len(body or b"")

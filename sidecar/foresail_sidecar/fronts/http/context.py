@@ -10,6 +10,7 @@ from aiohttp import web
 from foresail_sidecar.configuration.state import ServingHolder, ServingState
 from foresail_sidecar.flow.record import Memory
 from foresail_sidecar.fronts.http import errors
+from foresail_sidecar.fronts.http.buffered import BufferedBytes
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.in_flight import InFlight
 from foresail_sidecar.fronts.http.served import Served, ServedCache
@@ -26,6 +27,7 @@ class Context:
     memory: Memory
     client: UpstreamClient
     in_flight: InFlight
+    buffered: BufferedBytes
     cache: ServedCache = field(default_factory=ServedCache)
     listeners: list[asyncio.AbstractServer] = field(default_factory=list)
 

@@ -16,6 +16,7 @@ from foresail_sidecar.flow.decide import decide_request
 from foresail_sidecar.flow.record import Exchange, record_decision
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.body import read_body
+from foresail_sidecar.fronts.http.buffered import Held
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.served import Served
@@ -36,7 +37,7 @@ class Considered:
     arrived: float
 
 
-async def consider(context: Context, request: web.Request, exchange: Exchange) -> Considered:
+async def consider(context: Context, request: web.Request, exchange: Exchange, held: Held) -> Considered:
     """Return the request with its decision; raise `Refused` if it cannot be read or may not be answered at all.
 
     A decision that no model may answer is a decision, too.
@@ -44,7 +45,7 @@ async def consider(context: Context, request: web.Request, exchange: Exchange) -
     settings = context.settings
     # Whoever gets no answer anyway need not send a body.
     context.served(context.serving.current)
-    body = await read_body(request, settings.body_limit_bytes, settings.body_seconds)
+    body = await read_body(request, settings.body_limit_bytes, settings.body_seconds, held)
     arrived = time.perf_counter()
     with context.serving.in_use() as state:
         served = context.served(state)

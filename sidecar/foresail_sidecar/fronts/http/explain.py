@@ -36,9 +36,9 @@ async def explain_route(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     exchange = Exchange(uuid.uuid4().hex)
     try:
-        with context.in_flight.entered() as scope:
+        with context.in_flight.entered() as scope, context.buffered.holding() as held:
             async with scope:
-                considered = await consider(context, request, exchange)
+                considered = await consider(context, request, exchange, held)
     except Refused as refused:
         problem = refused.problem
     except TooManyRequests:

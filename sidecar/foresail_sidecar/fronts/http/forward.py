@@ -20,6 +20,7 @@ from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
 from foresail_sidecar.flow.record import Exchange, record_first_byte, record_overhead
 from foresail_sidecar.fronts.http import answers, errors
 from foresail_sidecar.fronts.http.announced import AnnouncedAttempt
+from foresail_sidecar.fronts.http.buffered import Held
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.deciding import Considered
 from foresail_sidecar.fronts.http.errors import Problem, Refused
@@ -57,7 +58,7 @@ class Forwarding:
     """
 
     def __init__(
-        self, context: Context, request: web.Request, exchange: Exchange, interruption: asyncio.Timeout
+        self, context: Context, request: web.Request, exchange: Exchange, interruption: asyncio.Timeout, held: Held
     ) -> None:
         self.stream: RelayedStream | None = None
         self.error_relayed = False
@@ -65,6 +66,7 @@ class Forwarding:
         self._request = request
         self._exchange = exchange
         self._interruption = interruption
+        self._held = held
         self._asked = 0.0
 
     async def run(self, considered: Considered, chosen: Candidate) -> web.StreamResponse:
@@ -128,7 +130,7 @@ class Forwarding:
         chosen: Candidate,
         target: Target,
     ) -> web.StreamResponse:
-        machine.feed(await answer.read(self._context.settings.answer_limit_bytes))
+        machine.feed(await answer.read(self._context.settings.answer_limit_bytes, self._held.take))
         ending = machine.finish()
         if ending.kind != EndingKind.COMPLETE:
             attempt.end(_outcome(ending, machine))

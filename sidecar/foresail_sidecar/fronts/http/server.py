@@ -37,6 +37,7 @@ async def listening(application: web.Application, host: str, port: int, *, share
         assert runner.server is not None  # noqa: S101  `setup` made it
         made = connections(
             runner.server,
+            application[CONTEXT].buffered,
             access_log=None,
             keepalive_timeout=_KEEP_IDLE_CLIENT_SECONDS,
             max_line_size=_LINE_BYTES,

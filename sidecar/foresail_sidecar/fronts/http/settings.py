@@ -15,6 +15,7 @@ class HttpSettings:
 
     `body_limit_bytes`: the largest request; a larger one gets 413. `body_seconds`: how long a client may take to send it (408).
     `answer_limit_bytes`: the largest answer that is not streamed; those are read whole, so that their settled cost fits into a header.
+    `buffered_bytes`: the most that bodies and whole answers of all requests may hold together; a request that would exceed it gets 503.
     `most_in_flight`: requests under way at the same time; more get 503 and `Retry-After`.
     `stalled_client_seconds`: how long a client may leave a stream unread before its request is cancelled.
     """
@@ -22,6 +23,7 @@ class HttpSettings:
     body_limit_bytes: int = 8 * MEBIBYTE
     body_seconds: float = 60.0
     answer_limit_bytes: int = 32 * MEBIBYTE
-    most_in_flight: int = 1024
+    buffered_bytes: int = 256 * MEBIBYTE
+    most_in_flight: int = 4096
     stalled_client_seconds: float = 60.0
     timeouts: UpstreamTimeouts = field(default_factory=UpstreamTimeouts)
