@@ -189,7 +189,10 @@ def test_the_configuration_is_chosen_on_other_pools_outside_the_fold() -> None:
     assert choose_configuration(gains, "c", 0) == 0
     assert choose_configuration({"a": gains["a"]}, "a", 0) == 0
     assert choose_configuration({"a": {}}, "a", 0) is None
-    np.testing.assert_allclose(outside_folds(np.array([1.0, 0.0, 0.0]), np.array([0, 1, 1]), 2), [0, 100])
+    score, folds = np.array([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]]), np.array([0, 1, 1])
+    # Outside fold 0 the worst was chosen of models half a point apart, outside fold 1 the best: chance is 0, the oracle 100.
+    np.testing.assert_allclose(outside_folds(np.array([1.0, 0.0, 0.0]), score, folds, 2), [-100, 100])
+    assert outside_folds(np.ones(2), np.ones((2, 2)), np.array([0, 1]), 2).tolist() == [0.0, 0.0]
 
 
 def run_facts() -> RunFacts:

@@ -289,7 +289,7 @@ def test_a_component_that_cannot_be_fitted_alone_is_refused() -> None:
         ({"weights": ["equal"]}, "weights is"),
         ({"labels": "yes"}, "labels is 'yes'; expected a bool"),
         ({"components": []}, "components is"),
-        ({"components": "linear"}, "components is 'linear'; it is a list of some of: linear"),
+        ({"components": "linear"}, "components is 'linear'; it is a list of some of: neighbours"),
         ({"components": ["linear", "magic"]}, "components is"),
         ({"components": 3}, "components is 3"),
         ({"components": [["linear"]]}, "components is"),

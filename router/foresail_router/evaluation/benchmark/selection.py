@@ -10,14 +10,22 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from foresail_router.evaluation.metrics.singles import gap_closed, oracle, uniform_random
+
 Array = NDArray[np.float64]
-# Per configuration that could be fitted: its mean quality outside each fold, in points (folds).
+# Per configuration that could be fitted: the gap that it closes outside each fold, in percent (folds).
 Gains = Mapping[int, Array]
 
 
-def outside_folds(quality: Array, folds: NDArray[np.int64], count: int) -> Array:
-    """Return for each fold the mean of `quality` (prompts) over the prompts of the other folds, in points."""
-    return np.array([100 * quality[folds != fold].mean() for fold in range(count)])
+def outside_folds(quality: Array, score: Array, folds: NDArray[np.int64], count: int) -> Array:
+    """Return for each fold the gap closed on the prompts of the other folds, in percent.
+
+    `quality` (prompts) was realised out of `score` (prompts x models). In points, a pool with much to gain would outweigh all others.
+    """
+    random, ideal = uniform_random(score), oracle(score)
+    outside = [folds != fold for fold in range(count)]
+    gaps = [gap_closed(quality[rest].mean(), random[rest].mean(), ideal[rest].mean()) for rest in outside]
+    return 100 * np.nan_to_num(np.array(gaps, dtype=np.float64))
 
 
 def choose_configuration(gains: Mapping[str, Gains], pool: str, fold: int) -> int | None:

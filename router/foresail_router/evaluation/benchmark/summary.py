@@ -62,7 +62,7 @@ def configuration_gains(
                 continue
             rows = np.arange(len(score))
             quality = [score[rows, choose(part.quality, None, 1.0)[0]] for part in seeds]
-            gains[pool][number] = outside_folds(np.mean(quality, axis=0), folds, grid.folds)
+            gains[pool][number] = outside_folds(np.mean(quality, axis=0), score, folds, grid.folds)
     return gains
 
 

@@ -25,6 +25,10 @@ from foresail_router.strategies.task_aware.token_lengths import fit_lengths
 Floats = NDArray[np.float32]
 # The pool's variance counts for as much as this many outcomes of a model.
 _POOL_OUTCOMES = 2.0
+# Least squares asks how right estimates are on average, a choice only how right the highest of them is, which is the one that errs
+# upwards most often: so less of the advantages is believed.
+_BELIEVED_SHARE = 0.8
+_LOSS_PENALTY = 100.0
 # With fewer outcomes of a model they vary at least as all models' do.
 _FEW = 50
 
@@ -68,14 +72,28 @@ def _join(problem: Problem, fitted: Fitted, settings: FusedSettings) -> tuple[Jo
         weights = np.full(len(foreseen), fit_scale(targets.advantage, mixed) / len(foreseen))
     else:
         weights = competitive_weights(targets.advantage, foreseen[:, :, 1:], targets.mean)
+    weights = _BELIEVED_SHARE * weights
     advantage = np.tensordot(weights, foreseen[:, :, 1:], axes=1)
     if settings.caution:
         share = cautious_share(score, targets.mean, advantage)
         weights, advantage = share * weights, share * advantage
     scale = fit_scale(targets.ease, ease)
     quality = np.clip(targets.mean + scale * ease + advantage, 0.0, 1.0)
-    usual = (quality * (1.0 - quality)).mean(axis=0)
-    return Joint(_floats(targets.mean), scale, _floats(weights), _floats(usual)), quality
+    loss = _loss(score, quality)
+    loss_weights, loss_bias = problem.ridge.fit(loss[:, None], _LOSS_PENALTY)
+    joint = Joint(_floats(targets.mean), scale, _floats(weights), _floats(loss_weights[:, 0]), float(loss_bias[0]))
+    return joint, quality
+
+
+def _loss(score: Array, quality: Array) -> Array:
+    """Return what the choice loses of each prompt against the best model (prompts), its mean being 1; NaN with fewer than two outcomes."""
+    known = np.isfinite(score)
+    chosen = np.where(known, quality, -np.inf).argmax(axis=1)
+    best = np.where(known, score, -np.inf).max(axis=1)
+    compared = known.sum(axis=1) > 1
+    loss = np.where(compared, best - score[np.arange(len(score)), chosen], np.nan)
+    usual = float(np.nanmean(loss)) if compared.any() else 0.0
+    return loss / usual if usual > 0 else np.ones(len(score))
 
 
 def _noise(errors: Array) -> Array:

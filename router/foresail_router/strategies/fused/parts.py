@@ -34,13 +34,14 @@ class Joint:
     """How components become quality: `mean` (models) is added to the components' mean ease times `ease_scale`, and to
     their advantages, each times its weight (components).
 
-    `usual_variance` (models) is the mean over prompts of q (1 - q): where a prompt's own is greater, outcomes tell less.
+    `loss_weights` (features) and `loss_bias` foresee how much the choice loses against the best model, as a multiple of what it usually does.
     """
 
     mean: Floats
     ease_scale: float
     weights: Floats
-    usual_variance: Floats
+    loss_weights: Floats
+    loss_bias: float
 
 
 @dataclass(frozen=True, slots=True)

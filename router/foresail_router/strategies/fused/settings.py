@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-COMPONENTS = ("linear", "neighbours", "networks", "labels", "tasks")
+DEFAULT_COMPONENTS = ("neighbours", "networks", "labels", "tasks")
+# A linear smoother does not earn its place beside these; it can be asked for to see so.
+COMPONENTS = (*DEFAULT_COMPONENTS, "linear")
 WEIGHTS = ("competitive", "equal")
 _LEAST = {"neighbours": 1, "penalty": 0.01, "hidden": 1, "epochs": 1}
 
@@ -16,14 +18,14 @@ class FusedSettings:
     """What is fitted and how it is joined.
 
     `components` are joined by `weights`: `competitive` (see `weights.py`) or `equal`. `neighbours` are looked at; `penalty` of the linear
-    smoother is in usual prompts. The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered
+    smoother, and of what is not known of an estimate, is in usual prompts. The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered
     tasks add to it; with `labels` false, source labels are not looked at. `answers` lets the networks learn to foresee answers where there
     are any; `hidden` and `epochs` are theirs. `caution` routes by less of the advantages where that is better on inner folds.
     """
 
-    components: tuple[str, ...] = COMPONENTS
+    components: tuple[str, ...] = DEFAULT_COMPONENTS
     neighbours: int = 250
-    penalty: float = 100.0
+    penalty: float = 30.0
     weights: str = "competitive"
     labels: bool = True
     answers: bool = False

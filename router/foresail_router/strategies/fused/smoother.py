@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
-WIDTH = 128
+WIDTH = 64
 _TEMPERATURES = (0.1, 0.2, 0.4)
 # Unknown targets count as 0, the usual value, for as much as this share of all weight.
 _PRIOR_WEIGHT = 0.02

@@ -17,8 +17,8 @@ from foresail_router.strategies.fused.state import read_parts
 from foresail_router.strategies.task_aware.tasks import TaskFacts
 
 Floats = NDArray[np.float32]
-# What q (1 - q) is at least taken for: no estimate is so sure that an outcome would tell all.
-_LEAST_VARIANCE = 0.01
+# How much more or less than usual may be lost by an error: what is foreseen of that is itself an estimate.
+_LOSS_BOUNDS = (0.05, 4.0)
 
 
 class FusedStrategy:
@@ -26,8 +26,8 @@ class FusedStrategy:
 
     configurations: ClassVar[tuple[Settings, ...]] = (
         {},
-        {"neighbours": 120, "penalty": 30.0},
-        {"neighbours": 400, "penalty": 300.0},
+        {"neighbours": 120},
+        {"neighbours": 400},
     )
     # Learning to foresee answers earned nothing on the two pools where it was tried, and takes an embedding of each answer: only the
     # setting `answers` asks for it.
@@ -81,10 +81,9 @@ class FusedStrategy:
         estimates = self._components(features, number, seen, row)
         ease = joint.ease_scale * estimates[:, 0].mean()
         quality = np.clip(joint.mean + ease + joint.weights @ estimates[:, 1:], 0.0, 1.0)
-        # Outcomes of prompts that all models answer, or none does, vary little: so they tell much.
-        local = (quality * (1.0 - quality) + _LEAST_VARIANCE) / (joint.usual_variance + _LEAST_VARIANCE)
-        apart = (estimates[:, :1] + estimates[:, 1:]).var(axis=0)
-        std = np.sqrt(parts.doubt.variance(row) * local + apart)
+        # An error matters where models differ, and where that is can be foreseen: all right or all wrong, nothing is lost.
+        loss = np.clip(float(row @ joint.loss_weights) + joint.loss_bias, *_LOSS_BOUNDS)
+        std = loss * np.sqrt(parts.doubt.variance(row))
         return np.concatenate([quality[None], std[None], parts.lengths.foresee(row)]).astype(np.float64)
 
     def _components(self, features: Features, number: int, seen: Floats, row: Floats) -> Array:
@@ -117,7 +116,7 @@ class FusedStrategy:
             "doubt.outcomes": parts.doubt.outcomes,
             "joint.mean": parts.joint.mean,
             "joint.weights": parts.joint.weights,
-            "joint.usual_variance": parts.joint.usual_variance,
+            "joint.loss_weights": parts.joint.loss_weights,
         }
         config: dict[str, Any] = {
             "size": parts.size,
@@ -125,6 +124,7 @@ class FusedStrategy:
             "penalty": parts.doubt.penalty,
             "components": list(parts.components),
             "ease_scale": parts.joint.ease_scale,
+            "loss_bias": parts.joint.loss_bias,
             "sharpness": {name: level.sharpness for name, level in parts.levels.items()},
             "figures": dict(parts.figures),
             "tasks": [task.plain() for task in self.tasks],

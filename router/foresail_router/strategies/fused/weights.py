@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 _COMPETES_WITHIN = 0.03
 _COMMON_SHARE = 0.5
 # Equal weights count for as much as this share of the evidence.
-_EQUAL_SHARE = 0.1
+_EQUAL_SHARE = 0.3
 
 
 def competitive_weights(advantage: Array, foreseen: Array, mean: Array) -> Array:
