@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -32,6 +34,15 @@ class SnapshotAuth(_Frozen):
     secret_key: str
 
 
+class SnapshotTimeouts(_Frozen):
+    """Bounds on the waits for an upstream. `total_milliseconds` counts from the request's first attempt."""
+
+    connect_milliseconds: int = 5000
+    first_byte_milliseconds: int = 600_000
+    idle_milliseconds: int = 120_000
+    total_milliseconds: int = 3_600_000
+
+
 class SnapshotUpstream(_Frozen):
     """One address of a model. `url` includes the version; a protocol's module appends its path."""
 
@@ -43,16 +54,72 @@ class SnapshotUpstream(_Frozen):
     auth: SnapshotAuth | None
 
 
+class SnapshotTokenPrices(_Frozen):
+    """Prices of each kind of token, in whole millionths of a US dollar per million tokens."""
+
+    input: int
+    output: int
+    cached_input: int
+    cache_write_short: int
+    cache_write_long: int
+    image: int
+    audio: int
+
+
+class SnapshotTier(_Frozen):
+    """The prices of all tokens of a request whose billed input exceeds so many tokens."""
+
+    above_input_tokens: int
+    prices: SnapshotTokenPrices
+
+
 class SnapshotPrice(_Frozen):
-    """Price in whole millionths of a US dollar, per million tokens and per request."""
+    """Price in whole millionths of a US dollar, per million tokens and per request. Tiers stand in rising order.
+
+    Where a kind of input has no price of its own, it costs what plain input does; a long cache write what a short one does.
+    """
 
     input_micro_dollars: int
     output_micro_dollars: int
     request_micro_dollars: int
+    cached_input_micro_dollars: int | None = None
+    cache_write_short_micro_dollars: int | None = None
+    cache_write_long_micro_dollars: int | None = None
+    image_micro_dollars: int | None = None
+    audio_micro_dollars: int | None = None
+    tiers: tuple[SnapshotTier, ...] = ()
+
+    @cached_property
+    def tables(self) -> tuple[tuple[int, SnapshotTokenPrices], ...]:
+        """The prices from 0 input tokens on, then those above each tier's number."""
+        plain = self.input_micro_dollars
+        short = _or(self.cache_write_short_micro_dollars, plain)
+        base = SnapshotTokenPrices(
+            input=plain,
+            output=self.output_micro_dollars,
+            cached_input=_or(self.cached_input_micro_dollars, plain),
+            cache_write_short=short,
+            cache_write_long=_or(self.cache_write_long_micro_dollars, short),
+            image=_or(self.image_micro_dollars, plain),
+            audio=_or(self.audio_micro_dollars, plain),
+        )
+        return ((0, base), *((tier.above_input_tokens, tier.prices) for tier in self.tiers))
+
+    def prices_at(self, input_tokens: int) -> SnapshotTokenPrices:
+        """Return the prices of a request that is billed so many input tokens of all kinds."""
+        chosen = self.tables[0][1]
+        for above, prices in self.tables[1:]:
+            if input_tokens > above:
+                chosen = prices
+        return chosen
+
+
+def _or(price: int | None, otherwise: int) -> int:
+    return otherwise if price is None else price
 
 
 class SnapshotModel(_Frozen):
-    """One model. `overhead_tokens` is None where no bound on a prompt's tokens can be given."""
+    """One model. `overhead_tokens` is None where no bound on a prompt's tokens can be given, the media's maxima likewise."""
 
     name: str
     upstreams: tuple[SnapshotUpstream, ...]
@@ -64,6 +131,8 @@ class SnapshotModel(_Frozen):
     default_max_output_tokens: int
     min_output_tokens: int
     capabilities: frozenset[Capability]
+    max_tokens_per_image: int | None = None
+    max_tokens_per_audio: int | None = None
 
 
 class SnapshotArtifact(_Frozen):
@@ -91,6 +160,31 @@ class SnapshotObjective(_Frozen):
     percent: int
 
 
+class SnapshotTenants(_Frozen):
+    """Who may call beside anonymous callers: `secret_name` is the Secret of the keys' hashes, None where there are no keys.
+
+    `models` holds, by tenant, what that tenant may use; who does not stand there may use every model.
+    """
+
+    secret_name: str | None = None
+    models: Mapping[str, tuple[str, ...]] = {}
+
+
+class SnapshotFallback(_Frozen):
+    """What follows a failed attempt."""
+
+    max_attempts: int = 3
+    other_models: bool = True
+    retry_budget_percent: int = 20
+
+
+class SnapshotOutlierDetection(_Frozen):
+    """When an upstream that fails is left alone."""
+
+    consecutive_failures: int = 5
+    ejection_seconds: int = 30
+
+
 class Snapshot(_Frozen):
     """One policy with its pool, ready to serve. Equal content has an equal `content_hash`.
 
@@ -107,6 +201,9 @@ class Snapshot(_Frozen):
     objective: SnapshotObjective
     per_request_nano_dollars: int | None
     anonymous_allowed: bool
+    tenants: SnapshotTenants = SnapshotTenants()
+    fallback: SnapshotFallback = SnapshotFallback()
+    outlier_detection: SnapshotOutlierDetection = SnapshotOutlierDetection()
 
     def canonical_json(self) -> str:
         """Return the one text that stands for this content."""

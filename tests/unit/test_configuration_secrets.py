@@ -11,8 +11,10 @@ from foresail_sidecar.configuration.secrets import (
     MAX_CREDENTIALS,
     credential_files,
     read_directory,
+    tenants_of,
     usable,
 )
+from foresail_sidecar.tenants.keys import hash_of_key, new_key
 
 
 def put(folder: Path, name: str, content: bytes) -> None:
@@ -88,3 +90,20 @@ def test_their_number_is_bounded(tmp_path: Path) -> None:
     for number in range(MAX_CREDENTIALS + 5):
         put(tmp_path, f"many/key-{number}", b"x")
     assert len(list(credential_files(tmp_path))) == MAX_CREDENTIALS
+
+
+def test_only_the_named_secret_says_whose_keys_are_valid() -> None:
+    named, other = new_key(), new_key()
+    lines = {
+        ("tenants", "one"): f"{hash_of_key(named)} tenant=team-a",
+        ("tenants", "two"): "sk-put-here-by-mistake",
+        ("openai", "one"): f"{hash_of_key(other)} tenant=team-b",
+    }
+    directory, (fault,) = tenants_of(lines, "tenants")
+    assert directory.tenant_of(named, 0) == "team-a"
+    assert directory.tenant_of(other, 0) is None
+    assert "Secret tenants, entry 'two'" in fault
+    assert "sk-" not in fault
+    nobody, faults = tenants_of(lines, None)
+    assert nobody.tenant_of(named, 0) is None
+    assert faults == ()

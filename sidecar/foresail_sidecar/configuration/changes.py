@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
-from foresail_api.snapshot import Snapshot, SnapshotAuth
+from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotTenants
 from foresail_sidecar.configuration.state import ServingState
 
 
@@ -33,7 +33,19 @@ def takes_away(before: Snapshot, after: Snapshot) -> bool:
         before.per_request_nano_dollars is None or after.per_request_nano_dollars < before.per_request_nano_dollars
     )
     lost_access = before.anonymous_allowed and not after.anonymous_allowed
-    return bool(lost_models or lost_upstreams or lower_cap or lost_access)
+    lost_rights = before.tenants != after.tenants and _takes_rights_away(before.tenants, after.tenants)
+    return bool(lost_models or lost_upstreams or lower_cap or lost_access or lost_rights)
+
+
+def _takes_rights_away(before: SnapshotTenants, after: SnapshotTenants) -> bool:
+    """Return whether keys are looked for elsewhere, or a tenant may use less; None stands for every model."""
+    if before.secret_name is not None and before.secret_name != after.secret_name:
+        return True
+    for tenant, allowed in after.models.items():
+        allowed_before = before.models.get(tenant)
+        if allowed_before is None or set(allowed_before) - set(allowed):
+            return True
+    return False
 
 
 def _addresses(snapshot: Snapshot) -> set[tuple[str, str, SnapshotAuth | None]]:
@@ -43,7 +55,7 @@ def _addresses(snapshot: Snapshot) -> set[tuple[str, str, SnapshotAuth | None]]:
 
 def warnings(state: ServingState) -> tuple[str, ...]:
     """Return what a user should know of a state that is served all the same, each with its remedy."""
-    return (*_credential_warnings(state), *_price_warnings(state), *_router_warnings(state))
+    return (*_credential_warnings(state), *_key_warnings(state), *_price_warnings(state), *_router_warnings(state))
 
 
 def _credential_warnings(state: ServingState) -> list[str]:
@@ -54,6 +66,13 @@ def _credential_warnings(state: ServingState) -> list[str]:
         for model in state.snapshot.models
         for secret, key in state.missing_credentials(model)
     ]
+
+
+def _key_warnings(state: ServingState) -> list[str]:
+    secret = state.snapshot.tenants.secret_name
+    if secret is None or state.tenants.by_hash:
+        return []
+    return [f"no API key is valid: Secret {secret!r} has no usable entry; `foresail key create` prints one"]
 
 
 def _price_warnings(state: ServingState) -> list[str]:

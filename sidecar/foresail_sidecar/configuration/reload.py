@@ -143,6 +143,7 @@ class Reloader:
         current = self._holder.current
         if current is None:
             return
+        self._own_credentials = error.credentials
         rest = error.rest_of(current.snapshot)
         if rest is None:
             log(_LOGGER, logging.WARNING, "configuration withdrawn", reason=str(error))
@@ -158,6 +159,7 @@ class Reloader:
         self._own_credentials = configuration.credentials
         router, artifact_error = await self._router_for(snapshot, previous)
         credentials, faults = await self._credentials(configuration.credentials)
+        tenants, key_faults = secrets.tenants_of(credentials, snapshot.tenants.secret_name)
         state = ServingState(
             snapshot=snapshot,
             snapshot_hash=content,
@@ -166,11 +168,13 @@ class Reloader:
             scorer=router.scorer if router else None,
             artifact=router.facts if router else None,
             artifact_error=artifact_error,
+            tenants=tenants,
         )
         self._sequence, self._hash = sequence, content
         self._holder.replace(state)
         self._retire(router)
-        self._warn((*configuration.warnings, *faults, *changes.warnings(state)), logged=previous is not None)
+        warnings = (*configuration.warnings, *faults, *key_faults, *changes.warnings(state))
+        self._warn(warnings, logged=previous is not None)
         if previous is not None:
             log(
                 _LOGGER,
@@ -217,10 +221,11 @@ class Reloader:
             return
         credentials, faults = await self._credentials(self._own_credentials)
         if credentials != current.credentials:
-            state = replace(current, credentials=credentials)
+            tenants, key_faults = secrets.tenants_of(credentials, current.snapshot.tenants.secret_name)
+            state = replace(current, credentials=credentials, tenants=tenants)
             self._holder.current = state
             log(_LOGGER, logging.INFO, "credentials replaced", credentials=len(credentials))
-            self._warn((*faults, *changes.warnings(state)), logged=True)
+            self._warn((*faults, *key_faults, *changes.warnings(state)), logged=True)
 
     async def _credentials(
         self, own: Mapping[CredentialKey, str]

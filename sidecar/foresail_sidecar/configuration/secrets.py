@@ -1,14 +1,16 @@
 """Credentials from a directory of `<Secret name>/<key>` files, as Kubernetes mounts Secrets, and from Secret manifests.
 
-Owns what a usable credential is. It must not know who needs one. No message here ever holds a value.
+Owns what a usable credential is, and which of them are tenants' keys. It must not know who needs one. No message here ever holds a value.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from foresail_sidecar.configuration.state import CredentialKey
+from foresail_sidecar.tenants.directory import TenantDirectory, read_keys
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
 MAX_CREDENTIALS = 1000
@@ -19,17 +21,7 @@ def credential_files(directory: Path) -> Iterator[tuple[CredentialKey, Path]]:
 
     Kubernetes swaps a symbolic link called `..data` when a Secret changes; such names are not keys.
     """
-    found = 0
-    for secret in _listed(directory):
-        if secret.name.startswith(".") or not secret.is_dir():
-            continue
-        for file in _listed(secret):
-            if file.name.startswith("..") or not file.is_file():
-                continue
-            found += 1
-            if found > MAX_CREDENTIALS:
-                return
-            yield (secret.name, file.name), file
+    yield from itertools.islice(_credential_files(directory), MAX_CREDENTIALS)
 
 
 def read_directory(directory: Path | None) -> tuple[dict[CredentialKey, str], list[str]]:
@@ -49,6 +41,8 @@ def read_directory(directory: Path | None) -> tuple[dict[CredentialKey, str], li
             faults.append(f"{file} cannot be read: {error.strerror}")
             continue
         _take(values, faults, key, raw, str(file))
+    if next(itertools.islice(_credential_files(directory), MAX_CREDENTIALS, None), None) is not None:
+        faults.append(f"{directory} holds more than {MAX_CREDENTIALS} files; those after them are not read")
     return values, faults
 
 
@@ -59,6 +53,24 @@ def usable(secrets: Mapping[CredentialKey, bytes]) -> tuple[dict[CredentialKey, 
     for (name, key), raw in sorted(secrets.items()):
         _take(values, faults, (name, key), raw, f"Secret {name}, key {key},")
     return values, faults
+
+
+def tenants_of(
+    credentials: Mapping[CredentialKey, str], secret_name: str | None
+) -> tuple[TenantDirectory, tuple[str, ...]]:
+    """Return the tenants whose keys stand in that Secret and, for each of its entries that is no key's line, what is wrong with it."""
+    entries = {key: value for (name, key), value in credentials.items() if name == secret_name}
+    directory, faults = read_keys(entries)
+    return directory, tuple(f"Secret {secret_name}, {fault}" for fault in faults)
+
+
+def _credential_files(directory: Path) -> Iterator[tuple[CredentialKey, Path]]:
+    for secret in _listed(directory):
+        if secret.name.startswith(".") or not secret.is_dir():
+            continue
+        for file in _listed(secret):
+            if not file.name.startswith("..") and file.is_file():
+                yield (secret.name, file.name), file
 
 
 def _take(values: dict[CredentialKey, str], faults: list[str], key: CredentialKey, raw: bytes, source: str) -> None:

@@ -29,10 +29,16 @@ class Withdrawn(UserError):
 
 
 class Incompatible(UserError):
-    """A policy and its pool can be read but not be served together. What they take away holds all the same."""
+    """A policy and its pool can be read but not be served together. What they take away holds all the same.
 
-    def __init__(self, message: str, policy: RoutingPolicy, pool: ModelPool) -> None:
+    `credentials` are those of the Secrets beside them, which can be read whatever is wrong with the rest.
+    """
+
+    def __init__(
+        self, message: str, policy: RoutingPolicy, pool: ModelPool, credentials: Mapping[CredentialKey, str]
+    ) -> None:
         super().__init__(message)
+        self.credentials = credentials
         self._policy = policy
         self._pool = pool
 
@@ -87,11 +93,11 @@ class ManifestSource:
         policy = manifests.policy(self._policy)
         pool = manifests.pool_of(policy)
         compilation = compile_policy(policy, pool, Target.LOCAL)
+        credentials, faults = secrets.usable(manifests.credentials_of(policy))
         if compilation.snapshot is None:
             lines = [f"RoutingPolicy {policy.metadata.name}: {problem.message}" for problem in compilation.problems]
             message = "\n  ".join(lines)
-            raise Withdrawn(message) if pool is None else Incompatible(message, policy, pool)
-        credentials, faults = secrets.usable(manifests.credentials_of(policy))
+            raise Withdrawn(message) if pool is None else Incompatible(message, policy, pool, credentials)
         return Configuration(compilation.snapshot, None, credentials, (*compilation.warnings, *faults))
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotModel
-from foresail_router.decision.calibration import InputMeans
+from foresail_router.decision.ratios import InputMeans
 from foresail_router.engine.interface import Scorer
+from foresail_sidecar.tenants.directory import TenantDirectory
 
 CredentialKey = tuple[str, str]
 
@@ -39,7 +40,8 @@ class ArtifactFacts:
 class ServingState:
     """One policy with its pool, its credentials and its router. `artifact_error` says why a wanted artifact is not there.
 
-    `credentials` maps (Secret name, key) to the credential; they never show in a representation.
+    `credentials` maps (Secret name, key) to the credential; they never show in a representation. `tenants` are those of the
+    Secret of keys that the snapshot names.
     """
 
     snapshot: Snapshot
@@ -49,6 +51,7 @@ class ServingState:
     scorer: Scorer | None = None
     artifact: ArtifactFacts | None = None
     artifact_error: str | None = None
+    tenants: TenantDirectory = field(default_factory=TenantDirectory, repr=False)
 
     def credential(self, auth: SnapshotAuth) -> str | None:
         """Return the credential that an upstream wants, or None if it is missing."""
