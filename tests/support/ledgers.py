@@ -1,0 +1,50 @@
+"""The ledgers that tests run against: each real backend in one shape, so that one test holds for all of them.
+
+Owns how a backend is started and how time passes for it. It must not know what is tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from foresail_sidecar.ledger.interface import Ledger
+from foresail_sidecar.ledger.sqlite.backend import SqliteLedger
+from foresail_sidecar.ledger.sqlite.schema import ledger_path
+
+FAR_MS = 4_000_000_000_000
+
+
+class Backend(Protocol):
+    """A running store of ledgers. Opening the same uid twice is what a second process would do."""
+
+    def open(self, uid: str) -> Ledger: ...
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Let this much time pass on the ledgers' clock (or really, where it cannot be moved)."""
+
+
+class SqliteBackend:
+    """Ledgers in files of one directory, on a clock that only moves when told to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.now_ms = time.time_ns() // 1_000_000
+
+    def open(self, uid: str) -> SqliteLedger:
+        return SqliteLedger(ledger_path(self._directory, uid), busy_seconds=5.0, clock_ms=lambda: self.now_ms)
+
+    def pass_time(self, milliseconds: int) -> None:
+        self.now_ms += milliseconds
+
+
+@contextlib.contextmanager
+def sqlite_backend(directory: Path) -> Iterator[Backend]:
+    yield SqliteBackend(directory)
+
+
+BACKENDS: Mapping[str, Callable[[Path], AbstractContextManager[Backend]]] = {"sqlite": sqlite_backend}
