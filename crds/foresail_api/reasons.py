@@ -53,6 +53,8 @@ class Elimination(StrEnum):
     OVER_PER_REQUEST_CAP = "OverPerRequestCap"
     CLAMP_TOO_SMALL = "ClampTooSmall"
     CREDENTIAL_MISSING = "CredentialMissing"
+    NOT_ALLOWED = "NotAllowed"
+    UNHEALTHY = "Unhealthy"
 
 
 class Basis(StrEnum):
@@ -61,6 +63,7 @@ class Basis(StrEnum):
     LEARNED = "Learned"
     CHEAPEST = "Cheapest"
     DEFAULT = "Default"
+    UNROUTED = "Unrouted"
     PASS_THROUGH = "PassThrough"  # noqa: S105  a word, not a password
     FAIL_OPEN_DEFAULT = "FailOpenDefault"
     FAIL_OPEN_CHEAPEST = "FailOpenCheapest"

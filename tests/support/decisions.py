@@ -17,6 +17,7 @@ from foresail_api.snapshot import (
     SnapshotRouter,
     SnapshotUpstream,
 )
+from foresail_router.decision.conditions import NO_LIMITS, Conditions, RequestLimits
 from foresail_router.decision.decide import decide
 from foresail_router.decision.eliminate import eliminate
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
@@ -118,9 +119,11 @@ def candidates_of(
     *,
     input_tokens: int | Mapping[str, int] = 250,
     missing: Iterable[str] = (),
+    **conditions: Any,
 ) -> tuple[Candidate, ...]:
     tokens = {one.name: input_tokens for one in served.models} if isinstance(input_tokens, int) else dict(input_tokens)
-    return eliminate(asked, served, input_tokens=tokens, missing_credentials=frozenset(missing))
+    conditions = Conditions(tokens, missing_credentials=frozenset(missing), **conditions)
+    return eliminate(asked, served, conditions)
 
 
 def decision_of(
@@ -131,13 +134,16 @@ def decision_of(
     input_tokens: int | Mapping[str, int] = 250,
     cost_reference: int | None = 1_000_000,
     scoring_error: str | None = None,
+    limits: RequestLimits = NO_LIMITS,
+    **conditions: Any,
 ) -> Decision:
     return decide(
         asked,
         served,
-        candidates_of(asked, served, input_tokens=input_tokens),
+        candidates_of(asked, served, input_tokens=input_tokens, limits=limits, **conditions),
         None if estimates is None else {one.model: one for one in estimates},
         cost_reference=cost_reference,
         scoring_error=scoring_error,
         snapshot_hash="sha256:0",
+        limits=limits,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from tests.support.decisions import estimate, model, price, snapshot
 from foresail_api.pool import Capability, OutputLimitField
 from foresail_api.reasons import Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel
-from foresail_router.decision.calibration import InputTokenCalibration
+from foresail_router.decision.conditions import Conditions
 from foresail_router.decision.decide import decide
 from foresail_router.decision.eliminate import eliminate
-from foresail_router.decision.price import bound_input_tokens, worst_case
+from foresail_router.decision.price import bound_input, worst_case
+from foresail_router.decision.ratios import InputRatios
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
 from foresail_router.engine.interface import Estimate
 from foresail_sidecar.protocols.errors import BadRequest
@@ -58,9 +60,9 @@ def pooled(name: str, **changes: Any) -> SnapshotModel:
 
 def decided(body: bytes, served: Snapshot, estimates: dict[str, Estimate] | None) -> tuple[ParsedChat, Decision]:
     parsed = parse_request(body)
-    calibration = InputTokenCalibration()
-    tokens = {one.name: calibration.estimate(one.name, parsed.neutral.input_bytes) for one in served.models}
-    candidates = eliminate(parsed.neutral, served, input_tokens=tokens, missing_credentials=frozenset())
+    ratios = InputRatios()
+    tokens = {one.name: ratios.estimate(one.name, parsed.neutral.input_bytes) for one in served.models}
+    candidates = eliminate(parsed.neutral, served, Conditions(tokens))
     decision = decide(
         parsed.neutral,
         served,
@@ -106,8 +108,8 @@ def check_not_needless(asked: NeutralRequest, one: SnapshotModel, candidate: Can
 
     def fits(output_limit: int) -> bool:
         assert one.price is not None
-        assert candidate.input_tokens_bound is not None
-        return worst_case(one.price, candidate.input_tokens_bound, asked.choices, output_limit) <= cap
+        assert candidate.input_bound is not None
+        return worst_case(one.price, candidate.input_bound, asked.choices, output_limit) <= cap
 
     if candidate.uncapped_output_limit is not None:
         assert not fits(candidate.output_limit + 1)
@@ -264,7 +266,7 @@ def pools(draw: st.DrawFn) -> Snapshot:
 def with_room(body: bytes, served: Snapshot, output_tokens: int) -> Snapshot:
     """Set the cap so that so many output tokens of the first model fit: where a mistake of one token shows."""
     asked, first = parse_request(body).neutral, served.models[0]
-    bound = bound_input_tokens(first, asked.input_bytes)
+    bound = bound_input(first, replace(asked, unpriceable=None))
     assert bound is not None
     assert first.price is not None
     cap = worst_case(first.price, bound, asked.choices, output_tokens)

@@ -10,12 +10,12 @@ from tests.support.sidecar import model_of, upstream_of
 from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import SnapshotModel
+from foresail_router.decision.counts import InputBound, TokenCounts
 from foresail_router.decision.price import cost_nano, worst_case
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt, Used
 from foresail_sidecar.flow.outcomes import NOTHING_GENERATED, AttemptOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
-from foresail_sidecar.protocols.answers import Usage
 
 MODEL = model_of("small", upstream_of("http://upstream/v1"), dollars_in=3, dollars_out=7)
 UNPRICED = model_of("small", upstream_of("http://upstream/v1"), price=None)
@@ -23,8 +23,13 @@ UNKNOWN_END = sorted(set(AttemptOutcome) - NOTHING_GENERATED - {AttemptOutcome.A
 
 
 def candidate(bound: int | None = 40, limit: int = 100, choices: int = 1, model: SnapshotModel = MODEL) -> Candidate:
-    worst = None if bound is None or model.price is None else worst_case(model.price, bound, choices, limit)
-    return Candidate("small", None, "", limit, 10, bound, worst)
+    most = None if bound is None else InputBound(bound)
+    worst = None if most is None or model.price is None else worst_case(model.price, most, choices, limit)
+    return Candidate("small", None, "", limit, 10, most, worst)
+
+
+def billed(input_tokens: int, output_tokens: int) -> TokenCounts:
+    return TokenCounts(plain=input_tokens, output_tokens=output_tokens)
 
 
 def ended(outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
@@ -34,8 +39,8 @@ def ended(outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
 
 @pytest.mark.parametrize("outcome", list(AttemptOutcome))
 def test_a_report_is_settled_as_it_is_however_the_attempt_ended(outcome: AttemptOutcome) -> None:
-    settled = settle(ended(outcome, Used(Usage(30, 20), 999, True)), MODEL, candidate(), 1)
-    assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, 30 * 3000 + 20 * 7000)
+    settled = settle(ended(outcome, Used(billed(30, 20), 999, True)), MODEL, candidate(), 1)
+    assert settled == Settlement(SettlementBasis.REPORTED, billed(30, 20), 30 * 3000 + 20 * 7000)
 
 
 @pytest.mark.parametrize("outcome", sorted(NOTHING_GENERATED))
@@ -46,13 +51,13 @@ def test_an_attempt_that_generated_nothing_costs_nothing(outcome: AttemptOutcome
 @pytest.mark.parametrize("outcome", UNKNOWN_END)
 def test_an_end_that_nobody_knows_is_settled_at_the_worst_case(outcome: AttemptOutcome) -> None:
     settled = settle(ended(outcome), MODEL, candidate(choices=2), 2)
-    assert settled == Settlement(SettlementBasis.ASSUMED, 40, 200, candidate(choices=2).worst_case)
+    assert settled == Settlement(SettlementBasis.ASSUMED, billed(40, 200), candidate(choices=2).worst_case)
 
 
 @pytest.mark.parametrize("outcome", [*UNKNOWN_END, AttemptOutcome.ANSWERED])
 def test_a_stream_without_a_report_is_counted_from_what_came(outcome: AttemptOutcome) -> None:
     settled = settle(ended(outcome, Used(generated_bytes=25, streamed=True)), MODEL, candidate(), 1)
-    assert settled == Settlement(SettlementBasis.COUNTED, 40, 25, 40 * 3000 + 25 * 7000)
+    assert settled == Settlement(SettlementBasis.COUNTED, billed(40, 25), 40 * 3000 + 25 * 7000)
 
 
 def test_an_answer_without_a_report_is_counted_and_never_free() -> None:
@@ -65,12 +70,12 @@ def test_an_answer_without_a_report_is_counted_and_never_free() -> None:
 def test_a_model_that_may_think_in_silence_is_settled_at_the_worst_case() -> None:
     thinker = MODEL.model_copy(update={"capabilities": frozenset({Capability.REASONING})})
     settled = settle(ended(AttemptOutcome.BROKE, Used(generated_bytes=25, streamed=True)), thinker, candidate(), 1)
-    assert settled == Settlement(SettlementBasis.ASSUMED, 40, 100, candidate().worst_case)
+    assert settled == Settlement(SettlementBasis.ASSUMED, billed(40, 100), candidate().worst_case)
 
 
 def test_without_a_bound_the_estimate_stands_for_the_input() -> None:
     settled = settle(ended(AttemptOutcome.TIMED_OUT), MODEL, candidate(bound=None), 1)
-    assert settled == Settlement(SettlementBasis.ASSUMED, 10, 100, 10 * 3000 + 100 * 7000)
+    assert settled == Settlement(SettlementBasis.ASSUMED, billed(10, 100), 10 * 3000 + 100 * 7000)
 
 
 def test_tokens_that_are_smaller_than_a_byte_are_counted_as_the_pool_says() -> None:
@@ -86,15 +91,15 @@ def test_tokens_that_are_smaller_than_a_byte_are_counted_as_the_pool_says() -> N
 def test_a_report_above_the_bound_is_settled_as_reported_and_said(
     input_tokens: int, output_tokens: int, exceeds: bool
 ) -> None:
-    settled = settle(ended(AttemptOutcome.ANSWERED, Used(Usage(input_tokens, output_tokens))), MODEL, candidate(), 1)
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(billed(input_tokens, output_tokens))), MODEL, candidate(), 1)
     assert settled is not None
     assert settled.exceeds_bound is exceeds
     assert settled.cost == input_tokens * 3000 + output_tokens * 7000
 
 
 def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
-    settled = settle(ended(AttemptOutcome.ANSWERED, Used(Usage(30, 20))), UNPRICED, candidate(model=UNPRICED), 1)
-    assert settled == Settlement(SettlementBasis.REPORTED, 30, 20, None)
+    settled = settle(ended(AttemptOutcome.ANSWERED, Used(billed(30, 20))), UNPRICED, candidate(model=UNPRICED), 1)
+    assert settled == Settlement(SettlementBasis.REPORTED, billed(30, 20), None)
     assert total_cost([settled]) is None
     assert total_cost([]) is None
 
@@ -102,7 +107,7 @@ def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
 def test_an_attempt_ends_once() -> None:
     log = AttemptLog("request")
     attempt = log.attempt_started("small", "first")
-    first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(Usage(1, 1)))
+    first = log.attempt_ended(attempt, AttemptOutcome.ANSWERED, Used(billed(1, 1)))
     assert log.attempt_ended(attempt, AttemptOutcome.BROKE) == first
     assert log.ended == [first]
     assert (attempt.id, log.attempt_started("small", "first").id) == ("request-1", "request-2")

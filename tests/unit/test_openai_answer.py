@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresail_sidecar.protocols.answers import Ending, EndingKind, Usage
+from foresail_router.decision.counts import TokenCounts
+from foresail_sidecar.protocols.answers import Ending, EndingKind
 from foresail_sidecar.protocols.openai import answer_machine, error_body, error_event, models_body, read_error
 from foresail_sidecar.protocols.openai.sse import MOST_EVENT_BYTES
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+
+
+def billed(input_tokens: int, output_tokens: int) -> TokenCounts:
+    return TokenCounts(plain=input_tokens, output_tokens=output_tokens)
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **fields: Any) -> str:
@@ -80,7 +85,7 @@ def test_every_cut_gives_the_same(name: str, wants_usage: bool) -> None:
         relayed, ending, machine = read(pieces, wants_usage=wants_usage)
         assert relayed == expected
         assert ending.kind == EndingKind.COMPLETE
-        assert machine.usage == Usage(11, 5)
+        assert machine.usage == billed(11, 5)
         assert machine.started
         assert machine.output_bytes == len("Grüße 漢".encode())
 
@@ -123,7 +128,7 @@ def test_usage_on_the_last_content_chunk_is_read_and_relayed() -> None:
     relayed, ending, machine = read([stream])
     assert relayed == stream
     assert ending.kind == EndingKind.COMPLETE
-    assert machine.usage == Usage(11, 5)
+    assert machine.usage == billed(11, 5)
 
 
 @pytest.mark.parametrize("empty", [{"choices": []}, {"choices": None}])
@@ -131,7 +136,7 @@ def test_a_usage_event_without_choices_is_withheld_however_it_says_so(empty: dic
     usage_event = json.dumps({"usage": USAGE, **empty})
     relayed, _, machine = read([events(*ANSWER, usage_event, "[DONE]")])
     assert relayed == events(*ANSWER, "[DONE]")
-    assert machine.usage == Usage(11, 5)
+    assert machine.usage == billed(11, 5)
 
 
 def test_events_without_choices_that_hold_no_usage_are_relayed() -> None:
@@ -141,16 +146,16 @@ def test_events_without_choices_that_hold_no_usage_are_relayed() -> None:
 
 def test_the_last_of_several_usages_counts() -> None:
     growing = [chunk({"content": "x"}, usage={"prompt_tokens": 11, "completion_tokens": count}) for count in (1, 2)]
-    assert read([events(*growing)])[2].usage == Usage(11, 2)
+    assert read([events(*growing)])[2].usage == billed(11, 2)
 
 
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        ({"prompt_tokens": 3, "completion_tokens": 4}, Usage(3, 4)),
-        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, Usage(3, 4)),
-        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 107}, Usage(3, 104)),
-        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 1}, Usage(3, 4)),
+        ({"prompt_tokens": 3, "completion_tokens": 4}, billed(3, 4)),
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, billed(3, 4)),
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 107}, billed(3, 104)),
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 1}, billed(3, 4)),
         ({"prompt_tokens": 3}, None),
         ({"prompt_tokens": -3, "completion_tokens": 4}, None),
         ({"prompt_tokens": True, "completion_tokens": 4}, None),
@@ -161,7 +166,7 @@ def test_the_last_of_several_usages_counts() -> None:
         (None, None),
     ],
 )
-def test_reasoning_that_only_the_total_holds_counts_as_output(usage: Any, expected: Usage | None) -> None:
+def test_reasoning_that_only_the_total_holds_counts_as_output(usage: Any, expected: TokenCounts | None) -> None:
     assert read([events(chunk(usage=usage))])[2].usage == expected
 
 
@@ -208,7 +213,7 @@ def test_an_event_too_large_to_hold_is_relayed_unread() -> None:
     ending = machine.finish()
     assert relayed + ending.rest == stream
     assert ending.kind == EndingKind.COMPLETE
-    assert machine.usage == Usage(11, 5)
+    assert machine.usage == billed(11, 5)
     assert machine.output_bytes >= 3 * MOST_EVENT_BYTES
 
 
@@ -272,7 +277,7 @@ def test_a_json_answer_is_given_whole_at_its_end() -> None:
     relayed, ending, machine = whole(body)
     assert relayed == []
     assert ending == Ending(EndingKind.COMPLETE, body)
-    assert machine.usage == Usage(11, 5)
+    assert machine.usage == billed(11, 5)
     assert machine.output_bytes == 3
     assert machine.started
 

@@ -12,8 +12,9 @@ from math import ceil
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.reasons import Basis, Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel
+from foresail_router.decision.conditions import NO_LIMITS, RequestLimits, effective_cap
 from foresail_router.decision.eliminate import is_pass_through, is_served
-from foresail_router.decision.objective import best, cheapest, weigh, with_predicted_cost
+from foresail_router.decision.objective import by_cost, ranked, weigh, with_predicted_cost
 from foresail_router.decision.price import dollars, worst_case
 from foresail_router.decision.refusal import no_eligible_model, scoring_failed, unknown_model
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest, Refusal
@@ -22,7 +23,8 @@ from foresail_router.engine.interface import Estimate
 NO_ESTIMATES = "NoEstimates"
 UNKNOWN_TO_ARTIFACT = "the router's artifact does not know it: no part in a learned decision"
 
-_Outcome = tuple[Candidate | Refusal, Basis | None, str | None]
+# The models that may answer, the choice first, or a refusal.
+_Outcome = tuple[list[Candidate] | Refusal, Basis | None, str | None]
 
 
 def decide(
@@ -34,27 +36,31 @@ def decide(
     cost_reference: int | None,
     scoring_error: str | None,
     snapshot_hash: str,
+    limits: RequestLimits = NO_LIMITS,
 ) -> Decision:
     """Return the decision on a request whose candidates `eliminate` gave, one per model of the pool and in its order.
 
     `estimates` holds the router's prediction by model, or is None where there is none; `scoring_error` then says why.
     `cost_reference` is what the cost weight compares with, in nano-dollars; None where the artifact's best model has no price.
+    `limits` are those under which `eliminate` gave the candidates.
     """
     predicted = [
         _with_prediction(request, model, candidate, estimates)
         for model, candidate in zip(snapshot.models, candidates, strict=True)
     ]
     considered = _weighed(snapshot, predicted, cost_reference)
-    outcome, basis, error = _choose(request, snapshot, considered, scoring_error)
+    outcome, basis, error = _choose(request, snapshot, considered, scoring_error, limits)
+    answering = [] if isinstance(outcome, Refusal) else outcome
     artifact = snapshot.router.artifact
     return Decision(
-        chosen=outcome if isinstance(outcome, Candidate) else None,
+        chosen=answering[0] if answering else None,
         refusal=outcome if isinstance(outcome, Refusal) else None,
         basis=basis,
         candidates=considered,
         snapshot_hash=snapshot_hash,
         artifact_digest=artifact.digest if artifact else None,
         scoring_error=error,
+        order=tuple(candidate.model for candidate in answering),
     )
 
 
@@ -63,29 +69,33 @@ def _choose(
     snapshot: Snapshot,
     candidates: Sequence[Candidate],
     scoring_error: str | None,
+    limits: RequestLimits,
 ) -> _Outcome:
     if not is_served(request, snapshot):
         return unknown_model(request, snapshot), None, None
     eligible = [candidate for candidate in candidates if candidate.elimination is None]
     if not eligible:
-        return no_eligible_model(candidates, snapshot), None, scoring_error
+        return no_eligible_model(candidates, effective_cap(snapshot, limits)), None, scoring_error
     if is_pass_through(request, snapshot):
-        return eligible[0], Basis.PASS_THROUGH, None
+        return eligible, Basis.PASS_THROUGH, None
     router = snapshot.router
-    default = next((candidate for candidate in eligible if candidate.model == router.default_model), None)
-    if router.strategy == Strategy.DEFAULT and default is not None:
-        return default, Basis.DEFAULT, None
+    # Sorting keeps the order of equals: the default model is first, then the cheapest.
+    default_first = sorted(by_cost(eligible), key=lambda candidate: candidate.model != router.default_model)
+    defaulted = default_first[0].model == router.default_model
+    if not limits.routed:
+        return default_first, Basis.UNROUTED, None
+    if router.strategy == Strategy.DEFAULT and defaulted:
+        return default_first, Basis.DEFAULT, None
     if router.strategy != Strategy.LEARNED:
-        return cheapest(eligible), Basis.CHEAPEST, None
+        return by_cost(eligible), Basis.CHEAPEST, None
     scored = [candidate for candidate in eligible if candidate.estimate is not None]
     if scored:
-        return best(snapshot.objective, scored), Basis.LEARNED, None
+        unscored = [candidate for candidate in eligible if candidate.estimate is None]
+        return [*ranked(snapshot.objective, scored), *by_cost(unscored)], Basis.LEARNED, None
     error = scoring_error or NO_ESTIMATES
     if router.failure_mode == FailureMode.FAIL_CLOSE:
         return scoring_failed(error, snapshot), None, error
-    if default is not None:
-        return default, Basis.FAIL_OPEN_DEFAULT, error
-    return cheapest(eligible), Basis.FAIL_OPEN_CHEAPEST, error
+    return default_first, Basis.FAIL_OPEN_DEFAULT if defaulted else Basis.FAIL_OPEN_CHEAPEST, error
 
 
 def _with_prediction(
@@ -98,17 +108,21 @@ def _with_prediction(
     priced = with_predicted_cost(candidate, model, request.choices, estimate)
     if estimate is None:
         return replace(priced, detail=UNKNOWN_TO_ARTIFACT) if estimates else priced
+    return _long_enough(request, model, priced, estimate)
+
+
+def _long_enough(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimate: Estimate) -> Candidate:
     predicted = ceil(estimate.output_tokens)
     if candidate.uncapped_output_limit is None or candidate.output_limit >= predicted:
-        return priced
+        return candidate
     needed = candidate.worst_case
-    if model.price is not None and candidate.input_tokens_bound is not None:
+    if model.price is not None and candidate.input_bound is not None:
         needed = worst_case(
-            model.price, candidate.input_tokens_bound, request.choices, min(predicted, candidate.uncapped_output_limit)
+            model.price, candidate.input_bound, request.choices, min(predicted, candidate.uncapped_output_limit)
         )
     enough = f", {dollars(needed)} USD needed at worst" if needed is not None else ""
     detail = f"the cap leaves {candidate.output_limit} output tokens, fewer than the {predicted} predicted{enough}"
-    return replace(priced, elimination=Elimination.CLAMP_TOO_SMALL, detail=detail, worst_case=needed)
+    return replace(candidate, elimination=Elimination.CLAMP_TOO_SMALL, detail=detail, worst_case=needed)
 
 
 def _weighed(snapshot: Snapshot, candidates: Sequence[Candidate], cost_reference: int | None) -> tuple[Candidate, ...]:

@@ -9,12 +9,14 @@ billed. The *bound* alone decides about money.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from foresail_api.reasons import Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotPrice
-from foresail_router.decision.price import bound_input_tokens, clamp_output_limit, dollars, worst_case
+from foresail_router.decision.conditions import Conditions, effective_cap
+from foresail_router.decision.counts import InputBound
+from foresail_router.decision.price import bound_input, clamp_output_limit, dollars, worst_case
 from foresail_router.decision.types import Candidate, NeutralRequest
 
 _Verdict = tuple[Elimination, str]
@@ -30,20 +32,10 @@ def is_pass_through(request: NeutralRequest, snapshot: Snapshot) -> bool:
     return request.model not in snapshot.aliases and snapshot.model(request.model) is not None
 
 
-def eliminate(
-    request: NeutralRequest,
-    snapshot: Snapshot,
-    *,
-    input_tokens: Mapping[str, int],
-    missing_credentials: frozenset[str],
-) -> tuple[Candidate, ...]:
-    """Return one candidate per model of the pool, in its order, each with its output limit or the reason why it is out.
-
-    `input_tokens` holds the estimate for every model; `missing_credentials` names the models whose credential is not at hand.
-    """
-    return tuple(
-        _candidate(request, snapshot, model, input_tokens[model.name], missing_credentials) for model in snapshot.models
-    )
+def eliminate(request: NeutralRequest, snapshot: Snapshot, conditions: Conditions) -> tuple[Candidate, ...]:
+    """Return one candidate per model of the pool, in its order, each with its output limit or the reason why it is out."""
+    cap = effective_cap(snapshot, conditions.limits)
+    return tuple(_candidate(request, snapshot, model, conditions, cap) for model in snapshot.models)
 
 
 def eligible_models(candidates: Iterable[Candidate]) -> tuple[str, ...]:
@@ -51,17 +43,48 @@ def eligible_models(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     return tuple(candidate.model for candidate in candidates if candidate.elimination is None)
 
 
+def least_useful_limit(request: NeutralRequest, model: SnapshotModel, wanted: int) -> int:
+    """Return the smallest output limit under which an answer is worth its money; never more than is wanted anyway."""
+    thinking = 0 if request.thinking_tokens is None else request.thinking_tokens + 1
+    return min(wanted, max(model.min_output_tokens, thinking))
+
+
+def capped(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, cap: int) -> Candidate:
+    """Return the candidate with its output limit lowered so that its worst case is at most `cap` nano-dollars, or out."""
+    price, bound = model.price, candidate.input_bound
+    if price is None or bound is None:
+        return replace(candidate, elimination=Elimination.UNPRICEABLE, detail=_why_unpriceable(request, model))
+    limit = clamp_output_limit(price, bound, request.choices, candidate.output_limit, cap)
+    if limit == candidate.output_limit:
+        return candidate
+    least = least_useful_limit(request, model, candidate.output_limit)
+    if limit is None or limit < least:
+        needed = _worst(request, price, bound, least)
+        if limit is None:
+            reason, problem = (
+                Elimination.OVER_PER_REQUEST_CAP,
+                f"its input alone, up to {bound.total} tokens, can cost more",
+            )
+        else:
+            reason = Elimination.CLAMP_TOO_SMALL
+            problem = f"the cap leaves {limit} output tokens, fewer than {least}"
+        detail = f"{problem} (cap {dollars(cap)} USD, {dollars(needed)} USD needed at worst)"
+        return replace(candidate, elimination=reason, detail=detail, worst_case=needed)
+    return replace(
+        candidate,
+        output_limit=limit,
+        uncapped_output_limit=candidate.output_limit,
+        worst_case=_worst(request, price, bound, limit),
+    )
+
+
 def _candidate(
-    request: NeutralRequest,
-    snapshot: Snapshot,
-    model: SnapshotModel,
-    input_tokens: int,
-    missing_credentials: frozenset[str],
+    request: NeutralRequest, snapshot: Snapshot, model: SnapshotModel, conditions: Conditions, cap: int | None
 ) -> Candidate:
-    bound = None if request.unpriceable else bound_input_tokens(model, request.input_bytes)
-    expected = input_tokens if bound is None else min(input_tokens, bound)
+    bound = bound_input(model, request)
+    expected = _expected_input(request, model, conditions.input_tokens[model.name], bound)
     wanted = min(request.output_limit or model.default_max_output_tokens, model.max_output_tokens)
-    least = min(wanted, model.min_output_tokens)
+    least = least_useful_limit(request, model, wanted)
     limit = min(wanted, max(least, _room(model, expected, bound)))
     candidate = Candidate(
         model=model.name,
@@ -69,29 +92,40 @@ def _candidate(
         detail="",
         output_limit=limit,
         input_tokens=expected,
-        input_tokens_bound=bound,
+        input_bound=bound,
         worst_case=None if model.price is None or bound is None else _worst(request, model.price, bound, limit),
     )
     verdict = (
         _not_requested(request, snapshot, model)
-        or _missing_credential(model, missing_credentials)
+        or _not_allowed(model, conditions)
+        or _missing_credential(model, conditions.missing_credentials)
         or _missing_capability(request, model)
         or _context_too_small(model, expected, least)
+        or _unavailable(model, conditions)
     )
     if verdict is not None:
         return replace(candidate, elimination=verdict[0], detail=verdict[1])
-    if snapshot.per_request_nano_dollars is None:
-        return candidate
-    return _capped(request, model, candidate, snapshot.per_request_nano_dollars)
+    return candidate if cap is None else capped(request, model, candidate, cap)
 
 
-def _room(model: SnapshotModel, expected: int, bound: int | None) -> int:
+def _expected_input(request: NeutralRequest, model: SnapshotModel, text_tokens: int, bound: InputBound | None) -> int:
+    """Return the input tokens to expect: media at their declared maximum, for nothing is known of what they hold."""
+    if bound is not None:
+        return min(text_tokens, bound.text) + bound.image + bound.audio
+    return (
+        text_tokens
+        + request.images * (model.max_tokens_per_image or 0)
+        + request.audio_parts * (model.max_tokens_per_audio or 0)
+    )
+
+
+def _room(model: SnapshotModel, expected: int, bound: InputBound | None) -> int:
     """Return what the context window leaves for the answer, with a quarter of the estimate as a margin for its error."""
     cautious = expected + -(-expected // 4)
-    return model.context_window_tokens - (cautious if bound is None else min(cautious, bound))
+    return model.context_window_tokens - (cautious if bound is None else min(cautious, bound.total))
 
 
-def _worst(request: NeutralRequest, price: SnapshotPrice, bound: int, limit: int) -> int:
+def _worst(request: NeutralRequest, price: SnapshotPrice, bound: InputBound, limit: int) -> int:
     return worst_case(price, bound, request.choices, limit)
 
 
@@ -99,6 +133,19 @@ def _not_requested(request: NeutralRequest, snapshot: Snapshot, model: SnapshotM
     if request.model in snapshot.aliases or request.model == model.name:
         return None
     return Elimination.NOT_REQUESTED, "the request asks for another model by name"
+
+
+def _not_allowed(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
+    if conditions.allowed_models is not None and model.name not in conditions.allowed_models:
+        return Elimination.NOT_ALLOWED, "the caller's tenant may not use it"
+    if conditions.limits.models is not None and model.name not in conditions.limits.models:
+        return Elimination.NOT_ALLOWED, "the request's own list of models leaves it out"
+    return None
+
+
+def _unavailable(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
+    why = conditions.unavailable.get(model.name)
+    return None if why is None else (why.reason, why.detail)
 
 
 def _missing_credential(model: SnapshotModel, missing_credentials: frozenset[str]) -> _Verdict | None:
@@ -125,34 +172,16 @@ def _context_too_small(model: SnapshotModel, expected: int, least: int) -> _Verd
     )
 
 
-def _capped(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, cap: int) -> Candidate:
-    price, bound = model.price, candidate.input_tokens_bound
-    if price is None or bound is None:
-        return replace(candidate, elimination=Elimination.UNPRICEABLE, detail=_why_unpriceable(request, model))
-    limit = clamp_output_limit(price, bound, request.choices, candidate.output_limit, cap)
-    if limit == candidate.output_limit:
-        return candidate
-    if limit is None or limit < model.min_output_tokens:
-        least = min(candidate.output_limit, model.min_output_tokens)
-        needed = _worst(request, price, bound, least)
-        if limit is None:
-            reason, problem = Elimination.OVER_PER_REQUEST_CAP, f"its input alone, up to {bound} tokens, can cost more"
-        else:
-            reason = Elimination.CLAMP_TOO_SMALL
-            problem = f"the cap leaves {limit} output tokens, fewer than {least}"
-        detail = f"{problem} (cap {dollars(cap)} USD, {dollars(needed)} USD needed at worst)"
-        return replace(candidate, elimination=reason, detail=detail, worst_case=needed)
-    return replace(
-        candidate,
-        output_limit=limit,
-        uncapped_output_limit=candidate.output_limit,
-        worst_case=_worst(request, price, bound, limit),
-    )
-
-
 def _why_unpriceable(request: NeutralRequest, model: SnapshotModel) -> str:
     if model.price is None:
         return "it has no `price`, so no cost cap can hold"
     if request.unpriceable:
         return f"no bound on the cost of this request: {request.unpriceable}"
-    return "its `tokenCount.overheadTokens` is not set, so no bound on the input can be given"
+    if model.overhead_tokens is None:
+        return "its `tokenCount.overheadTokens` is not set, so no bound on the input can be given"
+    media, name = (
+        ("images", "maxTokensPerImage")
+        if model.max_tokens_per_image is None and request.images
+        else ("audio", "maxTokensPerAudio")
+    )
+    return f"the request holds {media}, and its `tokenCount.{name}` is not set, so no bound on the input can be given"

@@ -10,7 +10,8 @@ from dataclasses import replace
 from math import ceil
 
 from foresail_api.snapshot import SnapshotModel, SnapshotObjective
-from foresail_router.decision.price import cost_nano
+from foresail_router.decision.counts import TokenCounts
+from foresail_router.decision.price import cost_of
 from foresail_router.decision.types import Candidate
 from foresail_router.engine.interface import Estimate
 
@@ -28,8 +29,13 @@ def with_predicted_cost(
         return replace(candidate, estimate=estimate)
     price, limit = model.price, candidate.output_limit
 
+    bound = candidate.input_bound
+    media = (bound.image, bound.audio) if bound is not None else (0, 0)
+    plain = candidate.input_tokens - sum(media)
+
     def cost(output_tokens: float) -> int:
-        return cost_nano(price, candidate.input_tokens, choices * min(limit, max(0, ceil(output_tokens))))
+        output = choices * min(limit, max(0, ceil(output_tokens)))
+        return cost_of(price, TokenCounts(plain=plain, image=media[0], audio=media[1], output_tokens=output))
 
     if estimate is None:
         return replace(candidate, cost=cost(limit))
@@ -42,9 +48,9 @@ def with_predicted_cost(
     )
 
 
-def cheapest(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the lowest predicted cost; one without a price counts as the dearest; ties by the given order."""
-    return min(candidates, key=_comparable_cost)
+def by_cost(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates by predicted cost, the cheapest first; one without a price counts as the dearest; ties by the given order."""
+    return sorted(candidates, key=_comparable_cost)
 
 
 def with_utilities(
@@ -64,18 +70,6 @@ def with_utilities(
     )
 
 
-def best_tradeoff(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate of the highest utility; ties go to the cheaper one, then to the given order."""
-    return min(candidates, key=lambda candidate: (-(candidate.utility or 0.0), *_comparable_cost(candidate)))
-
-
-def cheapest_near_best(candidates: Sequence[Candidate], percent: int) -> Candidate:
-    """Return the cheapest candidate whose quality is at most `percent` % below the best one's; ties go to the better one."""
-    floor = max(map(_quality, candidates)) * (100 - percent) / 100
-    near = [candidate for candidate in candidates if _quality(candidate) >= floor]
-    return min(near, key=lambda candidate: (*_comparable_cost(candidate), -_quality(candidate)))
-
-
 def weigh(
     objective: SnapshotObjective, candidates: Sequence[Candidate], cost_reference: int | None
 ) -> tuple[Candidate, ...]:
@@ -85,11 +79,20 @@ def weigh(
     return tuple(candidates)
 
 
-def best(objective: SnapshotObjective, candidates: Sequence[Candidate]) -> Candidate:
-    """Return the choice among weighed candidates."""
+def ranked(objective: SnapshotObjective, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return weighed candidates, the choice first, then what the objective would choose next.
+
+    `Tradeoff` compares utilities; ties go to the cheaper one. `CheapestWithinPercentOfBest` puts the cheapest first of those whose quality is at
+    most so many percent below the best one's, ties to the better one; then the others by quality.
+    """
     if objective.kind == "Tradeoff":
-        return best_tradeoff(candidates)
-    return cheapest_near_best(candidates, objective.percent)
+        return sorted(candidates, key=lambda candidate: (-(candidate.utility or 0.0), *_comparable_cost(candidate)))
+    floor = max(map(_quality, candidates)) * (100 - objective.percent) / 100
+    near = [candidate for candidate in candidates if _quality(candidate) >= floor]
+    worse = [candidate for candidate in candidates if _quality(candidate) < floor]
+    near.sort(key=lambda candidate: (*_comparable_cost(candidate), -_quality(candidate)))
+    worse.sort(key=lambda candidate: (-_quality(candidate), *_comparable_cost(candidate)))
+    return near + worse
 
 
 def _quality(candidate: Candidate) -> float:

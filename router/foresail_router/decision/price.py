@@ -5,49 +5,116 @@ Prices are whole micro-dollars per million tokens, costs whole nano-dollars. It 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from foresail_api.common import NANO_DOLLARS
-from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotPrice
+from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotPrice, SnapshotTokenPrices
+from foresail_router.decision.counts import InputBound, TokenCounts
+from foresail_router.decision.types import NeutralRequest
+
+# What is settled ends here, so that sums of a request's attempts stay exact wherever whole numbers have 53 bits.
+MOST_NANO: Final = 2**53 - 1
 
 # One micro-dollar per million tokens is a thousandth of a nano-dollar per token.
 _UNITS_PER_NANO_DOLLAR = 1000
 _NANO_PER_MICRO_DOLLAR = 1000
 
 
+def cost_of(price: SnapshotPrice, counts: TokenCounts) -> int:
+    """Return the cost of one attempt in nano-dollars, at most `MOST_NANO`. The counts are those of all answers to the prompt together."""
+    prices = price.prices_at(counts.input_tokens)
+    units = (
+        counts.plain * prices.input
+        + counts.cached * prices.cached_input
+        + counts.written * max(prices.cache_write_short, prices.cache_write_long)
+        + counts.written_short * prices.cache_write_short
+        + counts.written_long * prices.cache_write_long
+        + counts.image * prices.image
+        + counts.audio * prices.audio
+        + counts.output_tokens * prices.output
+    )
+    return min(MOST_NANO, _nano_dollars(units, price))
+
+
 def cost_nano(price: SnapshotPrice, input_tokens: int, output_tokens: int) -> int:
-    """Return the cost of one attempt in nano-dollars. `output_tokens` counts all answers to the prompt together."""
-    units = input_tokens * price.input_micro_dollars + output_tokens * price.output_micro_dollars
-    return -(-units // _UNITS_PER_NANO_DOLLAR) + price.request_micro_dollars * _NANO_PER_MICRO_DOLLAR
+    """Return the cost of one attempt whose input is of no special kind, in nano-dollars."""
+    return cost_of(price, TokenCounts(plain=input_tokens, output_tokens=output_tokens))
 
 
-def bound_input_tokens(model: SnapshotModel, input_bytes: int) -> int | None:
-    """Return the most input tokens that the upstream can bill for so many bytes, or None where the pool declares no overhead."""
-    if model.overhead_tokens is None:
+def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | None:
+    """Return the most input tokens that the model's upstreams can bill, or None where there is no telling.
+
+    That is where the pool declares no overhead, no maximum for a kind of media that the request holds, or where the request itself has no bound.
+    """
+    if model.overhead_tokens is None or request.unpriceable is not None:
         return None
-    return input_bytes * model.max_tokens_per_byte + model.overhead_tokens
+    image = _media_tokens(request.images, model.max_tokens_per_image)
+    audio = _media_tokens(request.audio_parts, model.max_tokens_per_audio)
+    if image is None or audio is None:
+        return None
+    return InputBound(request.input_bytes * model.max_tokens_per_byte + model.overhead_tokens, image, audio)
 
 
-def worst_case(price: SnapshotPrice, input_tokens_bound: int, choices: int, output_limit: int) -> int:
-    """Return the most that an upstream can bill, in nano-dollars: the bound of the input, and every answer as long as its limit."""
-    return cost_nano(price, input_tokens_bound, choices * output_limit)
+def worst_case(price: SnapshotPrice, bound: InputBound, choices: int, output_limit: int) -> int:
+    """Return the most that an upstream can bill, in nano-dollars: every answer as long as its limit, at the dearest prices that can apply."""
+    return _nano_dollars(
+        max(units + choices * output_limit * output for units, output in _dearest(price, bound)), price
+    )
 
 
 def clamp_output_limit(
-    price: SnapshotPrice, input_tokens_bound: int, choices: int, output_limit: int, cap: int
+    price: SnapshotPrice, bound: InputBound, choices: int, output_limit: int, cap: int
 ) -> int | None:
     """Return the largest limit up to `output_limit` whose worst case is at most `cap` nano-dollars.
 
     0 if not one output token fits; None if the input alone can cost more than the cap.
     """
-    units = (cap - price.request_micro_dollars * _NANO_PER_MICRO_DOLLAR) * _UNITS_PER_NANO_DOLLAR
-    left = units - input_tokens_bound * price.input_micro_dollars
-    if left < 0:
-        return None
-    if price.output_micro_dollars == 0:
-        return output_limit
-    return min(output_limit, left // (choices * price.output_micro_dollars))
+    available = (cap - price.request_micro_dollars * _NANO_PER_MICRO_DOLLAR) * _UNITS_PER_NANO_DOLLAR
+    limit = output_limit
+    for units, output in _dearest(price, bound):
+        if units > available:
+            return None
+        if output:
+            limit = min(limit, (available - units) // (choices * output))
+    return limit
+
+
+def _media_tokens(parts: int, most_of_one: int | None) -> int | None:
+    if not parts:
+        return 0
+    return None if most_of_one is None else parts * most_of_one
+
+
+def _nano_dollars(units: int, price: SnapshotPrice) -> int:
+    return -(-units // _UNITS_PER_NANO_DOLLAR) + price.request_micro_dollars * _NANO_PER_MICRO_DOLLAR
+
+
+def _dearest(price: SnapshotPrice, bound: InputBound) -> Iterator[tuple[int, int]]:
+    """Yield, for each tier that the input can fall into, the units that its input can cost there, and those of an output token."""
+    total = bound.total
+    tables = price.tables
+    for index, (above, prices) in enumerate(tables):
+        if index and above >= total:
+            return
+        most = tables[index + 1][0] if index + 1 < len(tables) else total
+        yield _input_units(prices, bound, min(most, total)), prices.output
+
+
+def _input_units(prices: SnapshotTokenPrices, bound: InputBound, tokens: int) -> int:
+    """Return what `tokens` tokens can cost that the bound allows: as many as can be of the dearest kind, then of the next one."""
+    # Media can be billed as text, too; and any text may be read from a cache or written to one.
+    text = max(prices.input, prices.cached_input, prices.cache_write_short, prices.cache_write_long)
+    if not bound.image and not bound.audio:
+        return tokens * text
+    units = 0
+    for rate, most in sorted(((max(text, prices.image), bound.image), (max(text, prices.audio), bound.audio)))[::-1]:
+        taken = min(most, tokens)
+        units += taken * rate
+        tokens -= taken
+    return units + tokens * text
 
 
 def dollars(nano_dollars: int) -> str:

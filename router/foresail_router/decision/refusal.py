@@ -18,7 +18,8 @@ _LONGEST_NAME = 64
 _REMEDIES = {
     Elimination.CONTEXT_TOO_SMALL: "shorten the conversation",
     Elimination.MISSING_CAPABILITY: "leave out what the models cannot do, or declare it in the pool's `capabilities` if they can",
-    Elimination.UNPRICEABLE: "leave out what has no price, or have the pool declare `price` and `tokenCount.overheadTokens`",
+    Elimination.UNPRICEABLE: "leave out what has no price, or have the pool declare `price` and `tokenCount`",
+    Elimination.NOT_ALLOWED: "ask for a model that is allowed",
     Elimination.CREDENTIAL_MISSING: "have the credential's Secret created",
 }
 
@@ -43,12 +44,14 @@ def scoring_failed(scoring_error: str, snapshot: Snapshot) -> Refusal:
     return Refusal(RefusalKind.SCORING_FAILED, message)
 
 
-def no_eligible_model(candidates: Sequence[Candidate], snapshot: Snapshot) -> Refusal:
-    """Return the refusal that lists why each model is out; one that the cap alone decides names the cap and the smallest that fits."""
+def no_eligible_model(candidates: Sequence[Candidate], cap: int | None) -> Refusal:
+    """Return the refusal that lists why each model is out; one that the cap alone decides names the cap and the smallest that fits.
+
+    `cap` is in nano-dollars, None where none applies.
+    """
     asked = [candidate for candidate in candidates if candidate.elimination != Elimination.NOT_REQUESTED]
     over_cap = [candidate for candidate in asked if candidate.elimination in _BY_CAP]
     listed = "; ".join(f"{candidate.model}: {candidate.elimination} ({candidate.detail})" for candidate in asked)
-    cap = snapshot.per_request_nano_dollars
     if over_cap and cap is not None:
         return Refusal(RefusalKind.COST_CAP_EXCEEDED, f"{_over_cap(over_cap, cap)} {listed}.")
     remedies = [_REMEDIES[reason] for reason in _REMEDIES if any(reason == model.elimination for model in asked)]

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from foresail_api.pool import Capability
 from foresail_api.reasons import Basis, Elimination
+from foresail_router.decision.counts import InputBound
 from foresail_router.engine.interface import Estimate
 
 
@@ -19,7 +20,9 @@ class NeutralRequest:
 
     `text` is what the router reads, always valid Unicode. `input_bytes` counts the UTF-8 bytes of all that the upstream turns into input tokens, media apart.
     `output_limit` is the smallest limit that the client named; `choices` is how many answers it wants for the prompt.
-    `unpriceable` says why no bound on the cost can be given (media, tools that the provider runs), or is None.
+    `unpriceable` says why no bound on the cost can be given (remote files, tools that the provider runs), or is None.
+    `images` and `audio_parts` count the media that the request itself holds; `thinking_tokens` is the budget that the client gives to
+    reasoning, as a part of the output limit.
     """
 
     model: str
@@ -30,6 +33,9 @@ class NeutralRequest:
     choices: int
     stream: bool
     unpriceable: str | None
+    images: int = 0
+    audio_parts: int = 0
+    thinking_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Candidate:
     detail: str
     output_limit: int
     input_tokens: int
-    input_tokens_bound: int | None
+    input_bound: InputBound | None
     worst_case: int | None
     uncapped_output_limit: int | None = None
     estimate: Estimate | None = None
@@ -55,6 +61,11 @@ class Candidate:
     cost_p05: int | None = None
     cost_p95: int | None = None
     utility: float | None = None
+
+    @property
+    def input_tokens_bound(self) -> int | None:
+        """The most input tokens that can be billed, of all kinds together; None where there is no bound."""
+        return None if self.input_bound is None else self.input_bound.total
 
 
 class RefusalKind(StrEnum):
@@ -78,7 +89,8 @@ class Refusal:
 class Decision:
     """Which model answers, what that rests on, and every candidate. Exactly one of `chosen` and `refusal` is set.
 
-    `scoring_error` names why the router gave no estimates, where it was asked and did not.
+    `scoring_error` names why the router gave no estimates, where it was asked and did not. `order` names every model that may answer,
+    the chosen one first, then the next best.
     """
 
     chosen: Candidate | None
@@ -88,3 +100,4 @@ class Decision:
     snapshot_hash: str
     artifact_digest: str | None
     scoring_error: str | None = None
+    order: tuple[str, ...] = ()

@@ -9,8 +9,8 @@ import asyncio
 import random
 from dataclasses import dataclass
 
+from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.collecting.retries import Failure, RetryBudget, pause_seconds
-from foresail_sidecar.protocols.answers import Usage
 from foresail_sidecar.protocols.openai.single import read_single_answer
 from foresail_sidecar.upstreams.client import UpstreamClient
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
@@ -19,7 +19,7 @@ from foresail_sidecar.upstreams.targets import Target
 MAX_ANSWER_BYTES = 8 * 2**20
 # After so many questions in a row that failed, the rest would fail, too.
 GIVE_UP_AFTER = 8
-Answer = tuple[str, Usage | None]
+Answer = tuple[str, TokenCounts | None]
 
 
 @dataclass(frozen=True, slots=True)

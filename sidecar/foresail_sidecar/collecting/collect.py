@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from foresail_api.common import NANO_DOLLARS
 from foresail_router.data.records import Outcome
-from foresail_router.decision.price import cost_nano
+from foresail_router.decision.counts import TokenCounts
+from foresail_router.decision.price import cost_of
 from foresail_sidecar.collecting.asking import GIVE_UP_AFTER, Answer, Asker
 from foresail_sidecar.collecting.journal import Journal
 from foresail_sidecar.collecting.plan import AskedModel, GradedPrompt
 from foresail_sidecar.collecting.retries import Failure, RetryBudget
-from foresail_sidecar.protocols.answers import Usage
 from foresail_sidecar.protocols.openai.single import single_prompt_body
 from foresail_sidecar.upstreams.client import UpstreamClient
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
@@ -96,9 +96,9 @@ class Collection:
         self.result.unpriced += outcome.cost_usd is None
         return True
 
-    def _outcome(self, asked: AskedModel, item: GradedPrompt, text: str, usage: Usage | None) -> Outcome:
+    def _outcome(self, asked: AskedModel, item: GradedPrompt, text: str, usage: TokenCounts | None) -> Outcome:
         price = asked.model.price
-        cost = cost_nano(price, usage.input_tokens, usage.output_tokens) / NANO_DOLLARS if price and usage else None
+        cost = cost_of(price, usage) / NANO_DOLLARS if price and usage else None
         return Outcome(
             id=item.prompt.id,
             model=asked.model.name,

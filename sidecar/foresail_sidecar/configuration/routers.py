@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from foresail_api.errors import UserError
-from foresail_router.decision.calibration import InputMeans
+from foresail_router.decision.ratios import InputMeans
 from foresail_router.engine.interface import ArtifactNotLoaded, Scorer, ScoreRequest, ScoreResult, ScoringError
 from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter
 from foresail_sidecar.configuration.state import ArtifactFacts

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.flow.outcomes import AttemptOutcome
-from foresail_sidecar.protocols.answers import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Used:
     upstream had begun a stream, so that what was generated is what came.
     """
 
-    usage: Usage | None = None
+    usage: TokenCounts | None = None
     generated_bytes: int = 0
     streamed: bool = False
 

@@ -5,12 +5,14 @@ Owns that order and what it needs of a serving state. It must not know connectio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from foresail_router.decision.calibration import InputTokenCalibration
+from foresail_router.decision.conditions import NO_LIMITS, Conditions, RequestLimits, Unavailable
 from foresail_router.decision.decide import decide
 from foresail_router.decision.eliminate import eligible_models, eliminate, is_served
 from foresail_router.decision.price import CostReference
+from foresail_router.decision.ratios import InputRatios
 from foresail_router.decision.types import Decision, NeutralRequest
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.score import Scores, score, wants_scores
@@ -46,14 +48,30 @@ class Decided:
     scoring_seconds: float | None
 
 
-async def decide_request(policy: Policy, calibration: InputTokenCalibration, request: NeutralRequest) -> Decided:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds at the moment of one decision: what was learned of input lengths, what the caller may use, what cannot be asked."""
+
+    ratios: InputRatios
+    limits: RequestLimits = NO_LIMITS
+    allowed_models: frozenset[str] | None = None
+    unavailable: Mapping[str, Unavailable] = field(default_factory=dict)
+
+
+async def decide_request(policy: Policy, request: NeutralRequest, standing: Standing) -> Decided:
     """Return the decision on `request`. Waits for the router at most as long as the policy allows."""
     state, snapshot = policy.state, policy.state.snapshot
-    estimated = _estimated_input_tokens(policy, calibration, request)
-    candidates = eliminate(request, snapshot, input_tokens=estimated, missing_credentials=policy.missing_credentials)
+    conditions = Conditions(
+        input_tokens=_estimated_input_tokens(policy, standing.ratios, request),
+        missing_credentials=policy.missing_credentials,
+        limits=standing.limits,
+        allowed_models=standing.allowed_models,
+        unavailable=standing.unavailable,
+    )
+    candidates = eliminate(request, snapshot, conditions)
     scores = Scores()
     eligible = eligible_models(candidates)
-    if is_served(request, snapshot) and wants_scores(snapshot, request, eligible):
+    if is_served(request, snapshot) and standing.limits.routed and wants_scores(snapshot, request, eligible):
         scores = await score(state.scorer, state.artifact, snapshot, request, eligible)
     decision = decide(
         request,
@@ -63,19 +81,18 @@ async def decide_request(policy: Policy, calibration: InputTokenCalibration, req
         cost_reference=policy.cost_reference,
         scoring_error=scores.error,
         snapshot_hash=state.snapshot_hash,
+        limits=standing.limits,
     )
     return Decided(decision, scores.seconds)
 
 
-def _estimated_input_tokens(
-    policy: Policy, calibration: InputTokenCalibration, request: NeutralRequest
-) -> dict[str, int]:
+def _estimated_input_tokens(policy: Policy, ratios: InputRatios, request: NeutralRequest) -> dict[str, int]:
     """Return the input tokens to expect per model: at first what the artifact's training prompts took, then what was settled here."""
     artifact = policy.state.artifact
     means = {} if artifact is None else artifact.input_means
     text_bytes = len(request.text.encode())
     return {
-        model.name: calibration.estimate(
+        model.name: ratios.estimate(
             model.name,
             request.input_bytes,
             means[model.name].expected_tokens(text_bytes, request.input_bytes) if model.name in means else None,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import Snapshot
-from foresail_router.decision.calibration import InputTokenCalibration
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
 from foresail_sidecar.flow.decide import Decided
+from foresail_sidecar.flow.learned import Calibrator
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
 from foresail_sidecar.telemetry.logs import log
@@ -28,7 +28,7 @@ class Memory:
     """What outlives a request, and every replacement of the configuration."""
 
     metrics: Metrics
-    calibration: InputTokenCalibration = field(default_factory=InputTokenCalibration)
+    calibrator: Calibrator = field(default_factory=Calibrator)
 
 
 @dataclass(slots=True)
@@ -102,8 +102,8 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
     if settlement.exceeds_bound:
         metrics.bound_exceeded.labels(attempt.model).inc()
     plausible = model is not None and settlement.input_tokens <= model.context_window_tokens
-    if plausible and settlement.basis == SettlementBasis.REPORTED and request.unpriceable is None:
-        memory.calibration.observe(attempt.model, request.input_bytes, settlement.input_tokens)
+    if plausible and settlement.basis == SettlementBasis.REPORTED and _is_text(request):
+        memory.calibrator.observe(attempt.model, request.input_bytes, settlement.input_tokens)
     return settlement
 
 
@@ -133,6 +133,10 @@ def record_end(memory: Memory, exchange: Exchange, status: int | None) -> None:
         settled=[settlement.basis.value for settlement in exchange.settlements] or None,
         overhead_ms=None if exchange.overhead_seconds is None else round(exchange.overhead_seconds * 1000, 3),
     )
+
+
+def _is_text(request: NeutralRequest) -> bool:
+    return request.unpriceable is None and not request.images and not request.audio_parts
 
 
 def _policy(exchange: Exchange) -> str:

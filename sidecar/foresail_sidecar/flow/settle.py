@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import SnapshotModel
-from foresail_router.decision.price import cost_nano
+from foresail_router.decision.counts import TokenCounts
+from foresail_router.decision.price import MOST_NANO, cost_of, worst_case
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import EndedAttempt, Used
 from foresail_sidecar.flow.outcomes import NOTHING_GENERATED, AttemptOutcome
@@ -25,17 +26,26 @@ class Settlement:
     """
 
     basis: SettlementBasis
-    input_tokens: int
-    output_tokens: int
+    counts: TokenCounts
     cost: int | None
     exceeds_bound: bool = False
+
+    @property
+    def input_tokens(self) -> int:
+        """Input tokens of all kinds."""
+        return self.counts.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """Output tokens of all answers, reasoning included."""
+        return self.counts.output_tokens
 
 
 def settle(ended: EndedAttempt, model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement | None:
     """Return the settlement of an attempt at `candidate` for `choices` answers; None where nothing was generated."""
     used = ended.used
     if used.usage is not None:
-        return _reported(used.usage.input_tokens, used.usage.output_tokens, model, candidate, choices)
+        return _reported(used.usage, model, candidate, choices)
     if ended.outcome in NOTHING_GENERATED:
         return None
     # What a model thinks in silence is billed and cannot be counted from what came.
@@ -51,34 +61,33 @@ def total_cost(settlements: Sequence[Settlement]) -> int | None:
     return None if not costs or None in costs else sum(cost for cost in costs if cost is not None)
 
 
-def _reported(
-    input_tokens: int, output_tokens: int, model: SnapshotModel, candidate: Candidate, choices: int
-) -> Settlement:
-    bound = candidate.input_tokens_bound
-    exceeds = (bound is not None and input_tokens > bound) or output_tokens > candidate.output_limit * choices
-    cost = _cost(model, input_tokens, output_tokens)
-    return Settlement(SettlementBasis.REPORTED, input_tokens, output_tokens, cost, exceeds)
+def _reported(counts: TokenCounts, model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement:
+    cost = None if model.price is None else cost_of(model.price, counts)
+    bound, worst = candidate.input_tokens_bound, candidate.worst_case
+    exceeds = (
+        (bound is not None and counts.input_tokens > bound)
+        or counts.output_tokens > candidate.output_limit * choices
+        or (worst is not None and cost is not None and cost > worst)
+    )
+    return Settlement(SettlementBasis.REPORTED, counts, cost, exceeds)
 
 
 def _counted(used: Used, model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement:
-    input_tokens = _most_input(candidate)
     # A token holds at least one byte, so bytes bound the tokens; `maxTokensPerByte` covers tokenizers of other kinds.
     generated = max(1, used.generated_bytes) * model.max_tokens_per_byte
-    output_tokens = min(generated, candidate.output_limit * choices)
-    cost = _cost(model, input_tokens, output_tokens)
-    return Settlement(SettlementBasis.COUNTED, input_tokens, output_tokens, cost)
+    return _at_most(SettlementBasis.COUNTED, model, candidate, min(generated, candidate.output_limit * choices))
 
 
 def _assumed(model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement:
-    input_tokens = _most_input(candidate)
-    output_tokens = candidate.output_limit * choices
-    cost = candidate.worst_case if candidate.worst_case is not None else _cost(model, input_tokens, output_tokens)
-    return Settlement(SettlementBasis.ASSUMED, input_tokens, output_tokens, cost)
+    return _at_most(SettlementBasis.ASSUMED, model, candidate, candidate.output_limit * choices)
 
 
-def _most_input(candidate: Candidate) -> int:
-    return candidate.input_tokens if candidate.input_tokens_bound is None else candidate.input_tokens_bound
-
-
-def _cost(model: SnapshotModel, input_tokens: int, output_tokens: int) -> int | None:
-    return None if model.price is None else cost_nano(model.price, input_tokens, output_tokens)
+def _at_most(basis: SettlementBasis, model: SnapshotModel, candidate: Candidate, output_tokens: int) -> Settlement:
+    """Return the dearest that so many output tokens can have been, or what the estimate says where the input has no bound."""
+    bound = candidate.input_bound
+    if bound is None:
+        counts = TokenCounts(plain=candidate.input_tokens, output_tokens=output_tokens)
+        return Settlement(basis, counts, None if model.price is None else cost_of(model.price, counts))
+    counts = TokenCounts(plain=bound.text, image=bound.image, audio=bound.audio, output_tokens=output_tokens)
+    cost = None if model.price is None else min(MOST_NANO, worst_case(model.price, bound, 1, output_tokens))
+    return Settlement(basis, counts, cost)

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that the upstream reports to have billed, reasoning included in the output."""
-
-    input_tokens: int
-    output_tokens: int
+from foresail_router.decision.counts import TokenCounts
 
 
 class EndingKind(StrEnum):
@@ -39,8 +33,8 @@ class AnswerMachine(Protocol):
     """Reads one answer as its bytes arrive. Never raises on what an upstream sends, and holds a bounded amount of it."""
 
     @property
-    def usage(self) -> Usage | None:
-        """What the upstream reported so far, or None."""
+    def usage(self) -> TokenCounts | None:
+        """The tokens that the upstream reported so far to have billed, reasoning included in the output, or None."""
 
     @property
     def started(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from foresail_router.decision.types import Decision
-from foresail_sidecar.flow.decide import decide_request
+from foresail_sidecar.flow.decide import Standing, decide_request
 from foresail_sidecar.flow.record import Exchange, record_decision
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.body import read_body
@@ -55,7 +55,8 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
         except BadRequest as bad:
             raise Refused(errors.invalid(bad.message, bad.param, bad.code)) from None
         exchange.request = parsed.neutral
-        decided = await decide_request(served.policy, context.memory.calibration, parsed.neutral)
+        standing = Standing(context.memory.calibrator.ratios)
+        decided = await decide_request(served.policy, parsed.neutral, standing)
     record_decision(context.memory, exchange, decided)
     return Considered(served, parsed, decided.decision, arrived)
 

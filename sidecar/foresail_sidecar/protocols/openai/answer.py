@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind, Usage
+from foresail_router.decision.counts import TokenCounts
+from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
 from foresail_sidecar.protocols.openai.bodies import error_event, error_in
 from foresail_sidecar.protocols.openai.sse import Event, EventReader
 from foresail_sidecar.protocols.openai.usage import usage_in
@@ -30,7 +31,7 @@ class WholeAnswer:
     def __init__(self) -> None:
         self._body = bytearray()
         self._too_large = False
-        self.usage: Usage | None = None
+        self.usage: TokenCounts | None = None
         self.started = False
         self.output_bytes = 0
         self.error: str | None = None
@@ -67,7 +68,7 @@ class StreamedAnswer:
         self._done = False
         self._open: set[Any] = set()
         self._closed: set[Any] = set()
-        self.usage: Usage | None = None
+        self.usage: TokenCounts | None = None
         self.started = False
         self.output_bytes = 0
         self.error: str | None = None

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from foresail_api.pool import OutputLimitField
-from foresail_sidecar.protocols.answers import Usage
+from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.protocols.openai.fields import LIMIT_FIELDS
 from foresail_sidecar.protocols.openai.usage import usage_in
 
@@ -28,7 +28,7 @@ def single_prompt_body(
     return json.dumps(body, ensure_ascii=False).encode()
 
 
-def read_single_answer(body: bytes) -> tuple[str, Usage | None]:
+def read_single_answer(body: bytes) -> tuple[str, TokenCounts | None]:
     """Return an answer's text, empty where the model wrote none, and its usage; raise `ValueError` if it is not a chat completion."""
     try:
         parsed = json.loads(body)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from foresail_sidecar.protocols.answers import Usage
+from foresail_router.decision.counts import TokenCounts
 
 # No request has more: such a report is a defect of the upstream, and counts as none.
 _MOST_TOKENS = 1_000_000_000
+_CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens")
 
 
-def usage_in(value: Mapping[str, Any]) -> Usage | None:
+def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
     """Return the usage of a decoded body or event, or None. Some servers leave reasoning out of the completion, not out of the total."""
     usage = value.get("usage")
     if not isinstance(usage, Mapping):
@@ -19,7 +20,42 @@ def usage_in(value: Mapping[str, Any]) -> Usage | None:
     prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     if not _is_count(prompt) or not _is_count(completion):
         return None
-    return Usage(prompt, max(completion, total - prompt) if _is_count(total) else completion)
+    output = max(completion, total - prompt) if _is_count(total) else completion
+    details = _mapping(usage, "prompt_tokens_details")
+    if not details and "cache_read_input_tokens" not in usage and "cache_creation_input_tokens" not in usage:
+        return TokenCounts(plain=prompt, output_tokens=output)
+    return _by_kind(prompt, output, usage, details)
+
+
+def _by_kind(prompt: int, output: int, usage: Mapping[str, Any], details: Mapping[str, Any]) -> TokenCounts:
+    """Divide the prompt's tokens by kind. Where the kinds sum up to more than the prompt, those that cost least give way."""
+    creation = _mapping(usage, "cache_creation") or _mapping(details, "cache_creation")
+    left = prompt
+
+    def take(tokens: int) -> int:
+        nonlocal left
+        taken = min(tokens, left)
+        left -= taken
+        return taken
+
+    long = take(_count(creation, "ephemeral_1h_input_tokens"))
+    short = take(_count(creation, "ephemeral_5m_input_tokens"))
+    told = max(_count(usage, "cache_creation_input_tokens"), *(_count(details, name) for name in _CACHE_WRITES))
+    written = take(max(0, told - long - short))
+    audio = take(_count(details, "audio_tokens"))
+    image = take(_count(details, "image_tokens"))
+    cached = take(max(_count(details, "cached_tokens"), _count(usage, "cache_read_input_tokens")))
+    return TokenCounts(left, cached, written, short, long, image, audio, output)
+
+
+def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _count(value: Mapping[str, Any], name: str) -> int:
+    found = value.get(name)
+    return found if _is_count(found) else 0
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -1,15 +1,15 @@
-"""How many input tokens a prompt is expected to have, learned per model from what upstreams reported.
+"""How many input tokens a prompt is expected to have, from what upstreams reported of a model.
 
-An estimate for decisions, never a bound. It must not know requests, prices or clocks.
+An estimate for decisions, never a bound. It must not know requests, prices or clocks, nor how the reports are gathered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 _PRIOR_TOKENS_PER_BYTE = 0.25
 _PRIOR_BYTES = 2000.0
-_DECAY = 0.98
 _FEWEST_TOKENS_PER_BYTE = 0.01
 _MOST_TOKENS_PER_BYTE = 16.0
 
@@ -32,14 +32,20 @@ class InputMeans:
         return max(differing, least) + _PRIOR_TOKENS_PER_BYTE * max(0, input_bytes - text_bytes)
 
 
-class InputTokenCalibration:
-    """Tokens per byte of each model: an exponentially weighted mean over settled requests, long prompts weighing more.
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The weighted sums of what was reported of one model: billed input tokens, the bytes of their prompts, and what the prior still weighs."""
 
-    Not thread-safe; it belongs to one event loop. One small entry per model name ever observed.
-    """
+    tokens: float = 0.0
+    input_bytes: float = 0.0
+    prior_bytes: float = _PRIOR_BYTES
 
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[float, float, float]] = {}
+
+@dataclass(frozen=True, slots=True)
+class InputRatios:
+    """Tokens per byte of each model, from the sums `reported`; of a model that is not in them, what is known from elsewhere."""
+
+    reported: Mapping[str, Reported] = field(default_factory=dict)
 
     def estimate(self, model: str, input_bytes: int, expected_tokens: float | None = None) -> int:
         """Return the expected number of input tokens, at least 1.
@@ -52,13 +58,10 @@ class InputTokenCalibration:
 
     def tokens_per_byte(self, model: str, prior: float | None = None) -> float:
         """Return the present ratio of a model, between 0.01 and 16."""
-        tokens, bytes_, prior_bytes = self._seen.get(model, (0.0, 0.0, _PRIOR_BYTES))
-        expected = (_PRIOR_TOKENS_PER_BYTE if prior is None else prior) * prior_bytes
-        return min(max((expected + tokens) / (prior_bytes + bytes_), _FEWEST_TOKENS_PER_BYTE), _MOST_TOKENS_PER_BYTE)
+        seen = self.reported.get(model, _NOTHING)
+        expected = (_PRIOR_TOKENS_PER_BYTE if prior is None else prior) * seen.prior_bytes
+        ratio = (expected + seen.tokens) / (seen.prior_bytes + seen.input_bytes)
+        return min(max(ratio, _FEWEST_TOKENS_PER_BYTE), _MOST_TOKENS_PER_BYTE)
 
-    def observe(self, model: str, input_bytes: int, input_tokens: int) -> None:
-        """Learn from one settled request that carried no media. Counts that are not positive are ignored."""
-        if input_bytes <= 0 or input_tokens <= 0:
-            return
-        tokens, bytes_, prior_bytes = self._seen.get(model, (0.0, 0.0, _PRIOR_BYTES))
-        self._seen[model] = (tokens * _DECAY + input_tokens, bytes_ * _DECAY + input_bytes, prior_bytes * _DECAY)
+
+_NOTHING = Reported()
