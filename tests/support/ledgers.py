@@ -12,7 +12,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.redis_server import redis_server
+
 from foresail_sidecar.ledger.interface import Ledger
+from foresail_sidecar.ledger.redis.backend import RedisLedger
+from foresail_sidecar.ledger.redis.calls import RedisSettings
 from foresail_sidecar.ledger.sqlite.backend import SqliteLedger
 from foresail_sidecar.ledger.sqlite.schema import ledger_path
 
@@ -47,4 +51,27 @@ def sqlite_backend(directory: Path) -> Iterator[Backend]:
     yield SqliteBackend(directory)
 
 
-BACKENDS: Mapping[str, Callable[[Path], AbstractContextManager[Backend]]] = {"sqlite": sqlite_backend}
+class RedisBackend:
+    """Ledgers on one server, whose clock cannot be moved. They open at once: nobody knows more of them."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def open(self, uid: str) -> RedisLedger:
+        settings = RedisSettings(f"redis://127.0.0.1:{self._port}", deadline_seconds=5.0)
+        return RedisLedger(settings, uid, opens_after_ms=0)
+
+    def pass_time(self, milliseconds: int) -> None:
+        time.sleep(milliseconds / 1000)
+
+
+@contextlib.contextmanager
+def redis_backend(directory: Path) -> Iterator[Backend]:
+    with redis_server(directory) as port:
+        yield RedisBackend(port)
+
+
+BACKENDS: Mapping[str, Callable[[Path], AbstractContextManager[Backend]]] = {
+    "sqlite": sqlite_backend,
+    "redis": redis_backend,
+}

@@ -1,0 +1,173 @@
+"""Runs scripts on a Redis: many calls of one moment in one round trip, each with a deadline.
+
+It owns connections, pipelining and the translation of every failure into `LedgerUnavailable`. It must not know what the
+scripts mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+
+from foresail_sidecar.ledger.interface import LedgerUnavailable
+from foresail_sidecar.ledger.redis.scripts import Script
+from foresail_sidecar.ledger.redis.wire import Argument
+
+_MOST_CONNECTIONS: Final = 4
+_MOST_IN_BATCH: Final = 64
+_MOST_WAITING: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """Where the Redis is, and how long any call may take. The password is in no message."""
+
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    deadline_seconds: float = 0.5
+
+
+@dataclass(slots=True)
+class _Call:
+    words: tuple[Argument, ...]
+    script: Script | None
+    answer: asyncio.Future[object]
+
+
+class Calls:
+    """Commands to one server. Nothing is connected before the first call."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._deadline = settings.deadline_seconds
+        self._redis = Redis.from_url(
+            settings.url,
+            username=settings.username,
+            password=settings.password,
+            protocol=2,
+            decode_responses=False,
+            # One more than the batches in flight: the check of durability has its own.
+            max_connections=_MOST_CONNECTIONS + 1,
+            socket_timeout=self._deadline,
+            socket_connect_timeout=self._deadline,
+            # Repeating is decided above: a call that was late is not sent a second time behind its caller's back.
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._waiting: deque[_Call] = deque()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._closed = False
+
+    async def script(self, script: Script, key: str, arguments: Sequence[Argument]) -> object:
+        """Run a script over one key and return its answer.
+
+        Raises:
+            LedgerUnavailable: no answer within the deadline, or an error in its place.
+        """
+        return await self._call(_Call(("EVALSHA", script.digest, 1, key, *arguments), script, _future()))
+
+    async def command(self, *words: Argument) -> object:
+        """Run one command. Raises as `script` does."""
+        return await self._call(_Call(words, None, _future()))
+
+    async def close(self) -> None:
+        """End all calls and connections."""
+        self._closed = True
+        for batch in tuple(self._batches):
+            batch.cancel()
+        await asyncio.gather(*self._batches, return_exceptions=True)
+        self._fail(self._waiting, LedgerUnavailable("the ledger is closed"))
+        await self._redis.aclose()
+
+    async def _call(self, call: _Call) -> object:
+        if self._closed:
+            raise LedgerUnavailable("the ledger is closed")
+        if len(self._waiting) >= _MOST_WAITING:
+            raise LedgerUnavailable(f"more than {_MOST_WAITING} calls wait for Redis")
+        self._waiting.append(call)
+        if not self._scheduled:
+            # At the end of this turn of the loop, so that all calls of the turn share a round trip.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._send)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await call.answer
+        except TimeoutError:
+            raise LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms") from None
+
+    def _send(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._batches) < _MOST_CONNECTIONS and not self._closed:
+            batch: list[_Call] = []
+            while self._waiting and len(batch) < _MOST_IN_BATCH:
+                call = self._waiting.popleft()
+                if not call.answer.done():
+                    batch.append(call)
+            if batch:
+                task = asyncio.create_task(self._run(batch))
+                self._batches.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        self._send()
+
+    async def _run(self, batch: list[_Call]) -> None:
+        try:
+            async with asyncio.timeout(self._deadline):
+                missing = await self._exchange(batch)
+                if missing:
+                    scripts = {call.script.digest: call.script for call in missing if call.script is not None}
+                    for script in scripts.values():
+                        await self._redis.script_load(script.source)
+                    self._fail(await self._exchange(missing), LedgerUnavailable("Redis lost the scripts again"))
+        except TimeoutError:
+            self._fail(batch, LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms"))
+        except (RedisError, OSError) as error:
+            self._fail(batch, LedgerUnavailable(_said(error)))
+        except asyncio.CancelledError:
+            self._fail(batch, LedgerUnavailable("the ledger is closed"))
+            raise
+
+    async def _exchange(self, batch: Sequence[_Call]) -> list[_Call]:
+        """Send all and hand out the answers; returns the calls whose script the server does not know."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in batch:
+            pipeline.execute_command(*call.words)
+        missing: list[_Call] = []
+        answers = await pipeline.execute(raise_on_error=False)
+        for call, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, NoScriptError):
+                missing.append(call)
+            elif call.answer.done():
+                continue
+            elif isinstance(answer, Exception):
+                call.answer.set_exception(LedgerUnavailable(_said(answer)))
+            else:
+                call.answer.set_result(answer)
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # A server that became a replica: the address may lead to the new primary by now.
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+        return missing
+
+    @staticmethod
+    def _fail(calls: Sequence[_Call] | deque[_Call], error: LedgerUnavailable) -> None:
+        for call in calls:
+            if not call.answer.done():
+                call.answer.set_exception(LedgerUnavailable(*error.args))
+
+
+def _future() -> asyncio.Future[object]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,27 @@
+-- Gives back reservations whose answer never came, and leaves a tombstone for those that come later.
+-- Arguments after the guard's: number of attempts, their ids.
+if guard(false) then
+  return answer('Lost')
+end
+if closed() then
+  return answer('Closed')
+end
+local any = false
+for _ = 1, number() do
+  local id = text()
+  local attempt = attempt_of(id)
+  if not attempt or attempt.state == 'reserved' then
+    for _, entry in ipairs(attempt and attempt.entries or {}) do
+      change(entry.account, entry.slot, 0, -entry.amount, entry.ends)
+    end
+    save(id, { state = 'abandoned', revision = 0, basis = 'Abandoned', option = 0, granted = 0, gen = ledger.gen, entries = {} })
+    redis.call('ZREM', leases, id)
+    any = true
+  end
+end
+if #changed > 0 then
+  flush()
+elseif any then
+  advance()
+end
+return answer('Done')
