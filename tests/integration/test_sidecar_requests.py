@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gzip
+from pathlib import Path
 
 import openai
 import pytest
@@ -12,6 +13,7 @@ from tests.support.sidecar import model_of, running_sidecar, snapshot_of, upstre
 from tests.support.upstream import answers, event, hangs, piece, running_upstream, streams
 
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.telemetry.decision_log import DecisionLog
 
 MESSAGES = [{"role": "user", "content": "x"}]
 MEBIBYTE = 1 << 20
@@ -197,13 +199,16 @@ async def test_more_requests_than_there_may_be_are_shed_and_counted() -> None:
     assert counted == 1
 
 
-async def test_no_prompt_answer_or_key_reaches_a_log_or_a_metric(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_prompt_answer_or_key_reaches_a_log_or_a_metric(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     marker = "the-secret-marker"
+    decisions = DecisionLog(tmp_path / "log")
     caplog.set_level("DEBUG")
     broken = streams(event(piece(marker)), then="cut")
     async with (
         running_upstream(answers(marker)) as upstream,
-        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url))), decision_log=decisions) as sidecar,
     ):
         sidecar.http.headers["Authorization"] = f"Bearer {marker}"
         await sidecar.ask(marker)
@@ -219,7 +224,10 @@ async def test_no_prompt_answer_or_key_reaches_a_log_or_a_metric(caplog: pytest.
             [chunk async for chunk in stream]
         metrics = (await sidecar.http.get("/metrics")).text
     ours = [record for record in caplog.records if record.name.startswith(("foresail", "aiohttp", "asyncio"))]
-    assert sum(record.name.startswith("foresail") for record in ours) >= 5
+    decisions.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 5
+    assert not [line for line in lines if marker in line]
     assert not [record for record in ours if marker in str(vars(record))]
     assert not [record for record in ours if record.exc_info]
     assert marker not in metrics

@@ -77,6 +77,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="most requests under way; one more gets status 503 (default: %(default)s)",
     )
     parser.add_argument(
+        "--decision-log",
+        metavar="PATH",
+        type=Path,
+        default=Path("-"),
+        help="file to which each request adds one line of JSON; - is stdout (default: %(default)s)",
+    )
+    parser.add_argument(
         "--shutdown-delay-seconds",
         metavar="N",
         type=_between(float, 0, 3600),
@@ -122,6 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
         ),
         delay_seconds=arguments.shutdown_delay_seconds,
         drain_seconds=arguments.drain_seconds,
+        decision_log=arguments.decision_log,
     )
     return serve(inputs, options)
 

@@ -1,25 +1,26 @@
-"""What is remembered of each request: metrics, the calibration of input counts, one line of log.
+"""What is remembered of each request: metrics, the calibration of input counts, one line of the decision log.
 
 Owns what is recorded when. It must not know connections. Nothing recorded holds a prompt, an answer or a credential.
 """
 
 from __future__ import annotations
 
-import logging
+import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import Snapshot
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
 from foresail_sidecar.flow.decide import Decided
+from foresail_sidecar.flow.decision_line import decision_line
 from foresail_sidecar.flow.learned import Calibrator
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
-from foresail_sidecar.telemetry.logs import log
+from foresail_sidecar.telemetry.decision_log import DecisionLog
 from foresail_sidecar.telemetry.metrics import NO_MODEL, Metrics
 
-_LOGGER = logging.getLogger(__name__)
 _NANO = 1e9
 
 
@@ -28,21 +29,26 @@ class Memory:
     """What outlives a request, and every replacement of the configuration."""
 
     metrics: Metrics
+    decision_log: DecisionLog | None = None
     calibrator: Calibrator = field(default_factory=Calibrator)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request from its arrival to its end, as its front end fills it in. Times are in seconds."""
+    """One request from its arrival to its end, as its front end fills it in. Times are in seconds.
+
+    `settled` holds the settlements by the ids of their attempts.
+    """
 
     decision_id: str
     snapshot: Snapshot | None = None
     request: NeutralRequest | None = None
     decision: Decision | None = None
-    settlements: list[Settlement] = field(default_factory=list)
+    settled: dict[str, Settlement] = field(default_factory=dict)
     overhead_seconds: float | None = None
     outcome: RequestOutcome = RequestOutcome.FAILED
     attempts: AttemptLog = field(init=False)
+    began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self.attempts = AttemptLog(self.decision_id)
@@ -55,7 +61,7 @@ class Exchange:
     @property
     def cost(self) -> int | None:
         """What has been settled, in nano-dollars; None where the model has no price."""
-        return total_cost(self.settlements)
+        return total_cost([*self.settled.values()])
 
 
 def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> None:
@@ -94,7 +100,7 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
     settlement = None if model is None else settle(ended, model, candidate, request.choices)
     if settlement is None:
         return None
-    exchange.settlements.append(settlement)
+    exchange.settled[attempt.id] = settlement
     metrics.tokens.labels(policy, attempt.model, "input").inc(settlement.input_tokens)
     metrics.tokens.labels(policy, attempt.model, "output").inc(settlement.output_tokens)
     if settlement.cost is not None:
@@ -108,31 +114,12 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
 
 
 def record_end(memory: Memory, exchange: Exchange, status: int | None) -> None:
-    """Count the request and log it; `status` is what the client was answered, None if it left before."""
+    """Count the request and write its line; `status` is what the client was answered, None if it left before."""
     model = NO_MODEL if exchange.chosen is None else exchange.chosen.model
     memory.metrics.requests.labels(_policy(exchange), model, exchange.outcome.value).inc()
-    decision = exchange.decision
-    log(
-        _LOGGER,
-        logging.INFO,
-        "request",
-        decision_id=exchange.decision_id,
-        policy=_policy(exchange) or None,
-        outcome=exchange.outcome.value,
-        status=status,
-        model=model or None,
-        basis=None if decision is None or decision.basis is None else decision.basis.value,
-        scoring_error=None if decision is None else decision.scoring_error,
-        snapshot=None if decision is None else decision.snapshot_hash,
-        artifact=None if decision is None else decision.artifact_digest,
-        stream=None if exchange.request is None else exchange.request.stream,
-        upstreams=[f"{ended.attempt.upstream}:{ended.outcome.value}" for ended in exchange.attempts.ended] or None,
-        input_tokens=sum(settlement.input_tokens for settlement in exchange.settlements) or None,
-        output_tokens=sum(settlement.output_tokens for settlement in exchange.settlements) or None,
-        cost_nano_dollars=exchange.cost,
-        settled=[settlement.basis.value for settlement in exchange.settlements] or None,
-        overhead_ms=None if exchange.overhead_seconds is None else round(exchange.overhead_seconds * 1000, 3),
-    )
+    if memory.decision_log is not None:
+        seconds = time.perf_counter() - exchange.began
+        memory.decision_log.write(decision_line(exchange, datetime.now(UTC), status, seconds))
 
 
 def _is_text(request: NeutralRequest) -> bool:

@@ -13,9 +13,9 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from foresail_api.errors import UserError
 from foresail_sidecar.configuration.reload import Inputs, Reloader
@@ -24,7 +24,7 @@ from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.server import drain, listening
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.serving.announcement import announcement
-from foresail_sidecar.serving.metric import ConfigurationErrors
+from foresail_sidecar.telemetry.decision_log import DecisionLog
 from foresail_sidecar.telemetry.logs import logging_to_stderr
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -33,7 +33,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to serve. `delay_seconds` passes between the signal to end and the refusal of new connections, so that load balancers notice;
-    `drain_seconds` is the longest wait for requests under way after that.
+    `drain_seconds` is the longest wait for requests under way after that. Requests leave their lines in `decision_log`, or on stdout.
     """
 
     host: str
@@ -41,6 +41,7 @@ class Options:
     settings: HttpSettings
     delay_seconds: float
     drain_seconds: float
+    decision_log: Path
 
 
 def serve(inputs: Inputs, options: Options) -> int:
@@ -52,13 +53,13 @@ def serve(inputs: Inputs, options: Options) -> int:
 
 async def _serve(inputs: Inputs, options: Options) -> None:
     holder = ServingHolder()
-    registry = CollectorRegistry()
-    registry.register(ConfigurationErrors(holder))
     reloader = Reloader(holder, inputs)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reloader.close)
         state = await reloader.start()
-        application = create_application(holder, settings=options.settings, registry=registry)
+        decision_log = _opened_log(options.decision_log)
+        stack.push_async_callback(asyncio.to_thread, decision_log.close)
+        application = create_application(holder, settings=options.settings, decision_log=decision_log)
         try:
             port = await stack.enter_async_context(listening(application, options.host, options.port))
         except OSError as error:
@@ -94,6 +95,14 @@ def _ending_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _opened_log(path: Path) -> DecisionLog:
+    try:
+        return DecisionLog(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write the decision log {path}: {reason}; choose another --decision-log") from None
 
 
 def _not_listening(options: Options, error: OSError) -> str:

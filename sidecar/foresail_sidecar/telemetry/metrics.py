@@ -65,6 +65,15 @@ class Metrics:
         self.buffered_bytes = Gauge(
             "foresail_buffered_bytes", "Bytes of bodies and whole answers that are held.", registry=self.registry
         )
+        self.configuration_errors = self._counter(
+            "configuration_errors",
+            "Changes of the configuration that could not be served; what was served before is kept.",
+            (),
+        )
+        self.decision_log_lost = self._counter(
+            "decision_log_lost", "Lines of the decision log that could not be written.", ()
+        )
+        self._read_off = {self.configuration_errors: 0, self.decision_log_lost: 0}
         self.snapshot = Gauge(
             "foresail_snapshot_info",
             "1 for the snapshot and the artifact that are served.",
@@ -75,6 +84,19 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def take_readings(
+        self, *, in_flight: int, buffered_bytes: int, configuration_errors: int, decision_log_lost: int
+    ) -> None:
+        """Show these gauges, and raise these counters to their totals."""
+        self.in_flight.set(in_flight)
+        self.buffered_bytes.set(buffered_bytes)
+        for counter, total in (
+            (self.configuration_errors, configuration_errors),
+            (self.decision_log_lost, decision_log_lost),
+        ):
+            counter.inc(total - self._read_off[counter])
+            self._read_off[counter] = total
 
     def serve_snapshot(self, policy: str, snapshot_hash: str, artifact_digest: str) -> None:
         """Show this snapshot, and this alone, as the one that is served."""

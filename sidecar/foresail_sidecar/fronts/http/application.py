@@ -23,6 +23,7 @@ from foresail_sidecar.fronts.http.explain import explain_route
 from foresail_sidecar.fronts.http.in_flight import InFlight
 from foresail_sidecar.fronts.http.service import list_models, show_alive, show_metrics, show_ready
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.telemetry.decision_log import DecisionLog
 from foresail_sidecar.telemetry.logs import log_defect
 from foresail_sidecar.telemetry.metrics import Metrics
 from foresail_sidecar.upstreams.client import UpstreamClient
@@ -37,16 +38,18 @@ def create_application(
     *,
     settings: HttpSettings | None = None,
     registry: CollectorRegistry | None = None,
+    decision_log: DecisionLog | None = None,
 ) -> web.Application:
-    """Return the application that answers for whatever `serving` holds. To be run by `server.listening`."""
+    """Return the application that answers for whatever `serving` holds. To be run by `server.listening`.
+
+    Each request to complete a chat leaves a line in `decision_log`, which stays the caller's to close.
+    """
     settings = settings or HttpSettings()
     # For the whole process, as the library has it: a second series beside each counter and histogram, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    memory = Memory(Metrics(registry))
+    memory = Memory(Metrics(registry), decision_log)
     in_flight = InFlight(settings.most_in_flight)
-    memory.metrics.in_flight.set_function(lambda: len(in_flight))
     buffered = BufferedBytes(settings.buffered_bytes)
-    memory.metrics.buffered_bytes.set_function(lambda: len(buffered))
     application = web.Application(middlewares=[_errors_in_one_shape])
     application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight, buffered)
     application.on_response_prepare.append(_finish_headers)

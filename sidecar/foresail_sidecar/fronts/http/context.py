@@ -31,6 +31,16 @@ class Context:
     cache: ServedCache = field(default_factory=ServedCache)
     listeners: list[asyncio.AbstractServer] = field(default_factory=list)
 
+    def take_readings(self) -> None:
+        """Bring those metrics up to date that are read off instead of being counted as things happen."""
+        log = self.memory.decision_log
+        self.memory.metrics.take_readings(
+            in_flight=len(self.in_flight),
+            buffered_bytes=len(self.buffered),
+            configuration_errors=self.serving.configuration_errors,
+            decision_log_lost=0 if log is None else log.lost,
+        )
+
     def served(self, state: ServingState | None) -> Served:
         """Return `state`, made ready, for a caller who says nothing of who they are; raise `Refused` if that is nothing."""
         if state is None:

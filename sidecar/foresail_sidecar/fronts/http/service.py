@@ -41,6 +41,7 @@ async def show_ready(request: web.Request) -> web.Response:
 async def show_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics in Prometheus' text format."""
     context = request.app[CONTEXT]
+    context.take_readings()
     state = context.serving.current
     if state is not None:
         digest = "" if state.artifact is None else state.artifact.digest
