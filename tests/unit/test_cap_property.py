@@ -35,7 +35,7 @@ UPSTREAMS = {
     "escapes": BillingUpstream(system_prompt_tokens=3, escapes=True, indent=4),
     "own-fields": BillingUpstream(
         system_prompt_tokens=2,
-        own_limits=frozenset({"n_predict", "x_predict", "reasoning", "sampling_params"}),
+        own_limits=frozenset({"n_predict", "x_predict", "sampling_params"}),
         own_models=frozenset({"fallbacks", "x_models"}),
     ),
     "raw-arguments": BillingUpstream(system_prompt_tokens=1, reprints_arguments=False, indent=2),

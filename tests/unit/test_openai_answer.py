@@ -171,6 +171,50 @@ def test_reasoning_that_only_the_total_holds_counts_as_output(usage: Any, expect
 
 
 @pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 60}}, TokenCounts(plain=40, cached=60)),
+        ({"prompt_tokens_details": None}, TokenCounts(plain=100)),
+        ({"prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0}}, TokenCounts(plain=100)),
+        (
+            {"prompt_tokens_details": {"audio_tokens": 10, "image_tokens": 20}},
+            TokenCounts(plain=70, audio=10, image=20),
+        ),
+        (
+            {"prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 50}},
+            TokenCounts(plain=20, cached=30, written=50),
+        ),
+        ({"prompt_tokens_details": {"cache_creation_tokens": 50}}, TokenCounts(plain=50, written=50)),
+        (
+            {"cache_read_input_tokens": 30, "cache_creation_input_tokens": 50},
+            TokenCounts(plain=20, cached=30, written=50),
+        ),
+        (
+            {
+                "cache_creation_input_tokens": 50,
+                "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 25},
+            },
+            TokenCounts(plain=50, written=5, written_short=20, written_long=25),
+        ),
+        # More than the whole is cut to it; what is no count is none.
+        ({"prompt_tokens_details": {"cached_tokens": 160}}, TokenCounts(cached=100)),
+        (
+            {"prompt_tokens_details": {"cached_tokens": 80, "audio_tokens": 70}, "cache_creation_input_tokens": 20},
+            TokenCounts(written=20, audio=70, cached=10),
+        ),
+        ({"prompt_tokens_details": {"cached_tokens": -5, "audio_tokens": "7"}}, TokenCounts(plain=100)),
+        ({"prompt_tokens_details": {"cached_tokens": True}}, TokenCounts(plain=100)),
+        ({"prompt_tokens_details": [60]}, TokenCounts(plain=100)),
+    ],
+)
+def test_input_is_told_apart_by_kind(more: dict[str, Any], expected: TokenCounts) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 0, **more}
+    found = read([events(chunk(usage=usage))])[2].usage
+    assert found == expected
+    assert found.input_tokens == 100
+
+
+@pytest.mark.parametrize(
     ("stream", "kind"),
     [
         (b"", EndingKind.CUT),

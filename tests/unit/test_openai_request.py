@@ -20,6 +20,10 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "auto", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB", "detail": "high"}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "QUFB/+==", "format": "wav"}}
+
+
 def user(content: Any) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
@@ -109,6 +113,9 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
         ({"reasoning": {"effort": "none"}}, set()),
         ({"reasoning": {"enabled": False}}, set()),
         ({"reasoning": None}, set()),
+        ({"thinking": {"type": "enabled", "budget_tokens": 100}}, {Capability.REASONING}),
+        ({"thinking": {"type": "disabled"}}, set()),
+        ({"thinking_budget": 100}, {Capability.REASONING}),
         ({"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}}, {Capability.AUDIO}),
         ({"messages": [user("x"), {"role": "assistant", "tool_calls": [CALL]}]}, {Capability.TOOLS}),
         (
@@ -147,7 +154,14 @@ def test_capabilities_are_required_also_when_used_earlier(fields: dict[str, Any]
         ({"n_predict": -1}, "`n_predict`"),
         ({"fallbacks": ["dear"]}, "`fallbacks`: lets the provider choose another model"),
         ({"provider": {"order": ["dear"]}}, "`provider`"),
-        ({"reasoning": {"max_tokens": 10**6}}, "`reasoning`: a thinking budget of its own; use `reasoning_effort`"),
+        ({"reasoning": {"effort": "high"}}, "`reasoning`: a thinking budget without a number of tokens"),
+        ({"reasoning": {"max_tokens": 100, "effort": "high"}}, "`reasoning`"),
+        ({"reasoning": {"max_tokens": "many"}}, "`reasoning`"),
+        ({"reasoning": 100}, "`reasoning`"),
+        ({"thinking_budget": -1}, "`thinking_budget`"),
+        ({"thinking_budget": True}, "`thinking_budget`"),
+        ({"thinking": {"type": "adaptive"}}, "`thinking`"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 10, "more": 1}}, "`thinking`"),
         ({"sampling_params": {"max_new_tokens": 10**6}}, "`sampling_params`"),
         ({"nvext": {}}, "`nvext`"),
         (
@@ -187,6 +201,10 @@ def test_what_has_no_bound_on_its_cost_is_named(fields: dict[str, Any], named: s
         },
         {"guided_json": {"type": "object"}, "guided_regex": "a+", "grammar": "root ::= [a-z]", "json_schema": {}},
         {"chat_template_kwargs": {"enable_thinking": False}, "include_reasoning": False, "documents": []},
+        {"thinking": {"type": "enabled", "budget_tokens": 100}},
+        {"reasoning": {"max_tokens": 100, "enabled": True, "exclude": True}},
+        {"thinking_budget": 100},
+        {"messages": [user([IMAGE, AUDIO])]},
     ],
 )
 def test_everyday_fields_keep_a_request_priceable(fields: dict[str, Any]) -> None:
@@ -216,6 +234,48 @@ def test_every_field_that_can_become_prompt_counts(name: str) -> None:
 @pytest.mark.parametrize("name", ["user", "stop", "metadata", "logit_bias"])
 def test_fields_that_no_upstream_reads_as_prompt_do_not_count(name: str) -> None:
     assert bytes_of(**{name: "x" * 100}) == bytes_of()
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, None),
+        ({"thinking": {"type": "disabled"}}, None),
+        ({"thinking": {"type": "enabled", "budget_tokens": 100}, "thinking_budget": 70}, 100),
+        ({"reasoning": {"max_tokens": 50}}, 50),
+        ({"reasoning": {"effort": "low"}}, None),
+    ],
+)
+def test_the_largest_thinking_budget_counts(fields: dict[str, Any], tokens: int | None) -> None:
+    assert parse_request(body(**fields)).neutral.thinking_tokens == tokens
+
+
+def test_media_that_the_request_holds_are_counted() -> None:
+    neutral = parse_request(body(messages=[user([IMAGE, IMAGE]), {"role": "tool", "content": [IMAGE, AUDIO]}])).neutral
+    assert (neutral.images, neutral.audio_parts, neutral.unpriceable) == (3, 1, None)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://pictures.example/large.png"}},
+        {"type": "image_url", "image_url": {"url": "data:application/pdf;base64,QUFB"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB", "max_pixels": 10**9}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}, "max_pixels": 10**9},
+        {"type": "image_url", "image_url": "data:image/png;base64,QUFB"},
+        {"type": "image_url", "image_url": None},
+        {"type": "input_audio", "input_audio": {"data": "https://sounds.example/long.wav", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "//sounds.example/long.wav", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "QUFB", "format": "wav", "speed": 2}},
+        {"type": "input_audio", "input_audio": {"format": "wav"}},
+        {"type": "file", "file": {"file_data": "QUFB"}},
+    ],
+)
+def test_media_that_are_elsewhere_or_have_settings_of_their_own_have_no_bound(part: dict[str, Any]) -> None:
+    neutral = parse_request(body(messages=[user([part])])).neutral
+    assert (neutral.images, neutral.audio_parts) == (0, 0)
+    assert neutral.unpriceable is not None
+    assert "`messages[0].content[0]`" in neutral.unpriceable
 
 
 def test_media_are_not_counted_as_text() -> None:

@@ -13,6 +13,7 @@ from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
+from foresail_sidecar.protocols.openai.media import is_held_audio, is_held_image
 from foresail_sidecar.protocols.openai.quoting import json_type
 
 _PLAIN = frozenset({"role", "content"})
@@ -30,6 +31,8 @@ class Conversation:
     other_texts: list[str] = field(default_factory=list)
     input_bytes: int = 0
     media: bool = False
+    images: int = 0
+    audio_parts: int = 0
 
     @property
     def text(self) -> str:
@@ -87,7 +90,7 @@ def _part_text(conversation: Conversation, part: Any, path: str) -> str:
         raise BadRequest(f'`{path}` must be an object with a `type`, such as "text".', path, "invalid_type")
     text_field = TEXT_PARTS.get(kind)
     if text_field is None:
-        _read_media(conversation, kind, path)
+        _read_media(conversation, part, kind, path)
         return ""
     text = part.get(text_field)
     if not isinstance(text, str):
@@ -97,14 +100,19 @@ def _part_text(conversation: Conversation, part: Any, path: str) -> str:
     return text
 
 
-def _read_media(conversation: Conversation, kind: str, path: str) -> None:
+def _read_media(conversation: Conversation, part: dict[str, Any], kind: str, path: str) -> None:
     capability = MEDIA_PARTS.get(kind)
     if capability is None:
         _mark(conversation, f"`{path}` is of a type that Foresail does not know")
         return
     conversation.media = True
     conversation.required.add(capability)
-    _mark(conversation, f"`{path}` is media ({kind}), which has no price yet")
+    if is_held_image(part):
+        conversation.images += 1
+    elif is_held_audio(part):
+        conversation.audio_parts += 1
+    else:
+        _mark(conversation, f"`{path}` ({kind}) has no bound; only images as `data:` URLs and audio as base64 have one")
 
 
 def _read_other_fields(conversation: Conversation, message: dict[str, Any], path: str) -> None:

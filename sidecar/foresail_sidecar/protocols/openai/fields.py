@@ -64,7 +64,7 @@ _OTHER_LIMIT = "another output limit; use `max_tokens` or `max_completion_tokens
 _PROVIDER_TOOL = "run by the provider, at a price of its own"
 _STORED = "adds a prompt that is stored elsewhere"
 _OTHER_MODEL = "lets the provider choose another model"
-_THINKING = "a thinking budget of its own; use `reasoning_effort`"
+_THINKING = "a thinking budget without a number of tokens; use `reasoning_effort`"
 _NESTED = "holds fields of a provider's own"
 
 # Fields that make some upstream bill what neither the prompt's bytes nor the output limit bound: no closed set, only those of which more

@@ -21,6 +21,7 @@ from foresail_sidecar.protocols.openai.fields import (
 )
 from foresail_sidecar.protocols.openai.quoting import json_type, shown
 from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object
+from foresail_sidecar.protocols.openai.thinking import thinking_tokens
 from foresail_sidecar.protocols.openai.unbounded import what_is_unbounded
 
 MOST_CHOICES = 128
@@ -64,6 +65,9 @@ def _parse(text: str) -> ParsedChat:
         choices=max(_count(fields, "n", MOST_CHOICES) or 1, _count(fields, "best_of", MOST_CHOICES) or 1),
         stream=stream,
         unpriceable=conversation.unpriceable or what_is_unbounded(fields),
+        images=conversation.images,
+        audio_parts=conversation.audio_parts,
+        thinking_tokens=thinking_tokens(fields),
     )
     options = members.get("stream_options")
     return ParsedChat(
@@ -174,7 +178,7 @@ def _required(fields: dict[str, Any]) -> set[Capability]:
         raise BadRequest(
             f"`reasoning_effort` must be a string, not {shown(effort)}.", "reasoning_effort", "invalid_type"
         )
-    if effort not in _NO_REASONING or _asks_for_reasoning(fields.get("reasoning")):
+    if effort not in _NO_REASONING or _asks_for_reasoning(fields.get("reasoning")) or thinking_tokens(fields):
         required.add(Capability.REASONING)
     return required
 

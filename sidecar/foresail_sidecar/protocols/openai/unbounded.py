@@ -17,6 +17,7 @@ from foresail_sidecar.protocols.openai.fields import (
     UNPRICEABLE,
 )
 from foresail_sidecar.protocols.openai.quoting import field_name, shown
+from foresail_sidecar.protocols.openai.thinking import is_bounded_thinking
 
 
 def what_is_unbounded(fields: dict[str, Any]) -> str | None:
@@ -25,7 +26,7 @@ def what_is_unbounded(fields: dict[str, Any]) -> str | None:
     `modalities`, `tools` and `functions` are lists or null.
     """
     for name, value in fields.items():
-        if value is not None and (why := _unbounded_name(name)):
+        if value is not None and not is_bounded_thinking(name, value) and (why := _unbounded_name(name)):
             return f"{field_name(name)}: {why}"
     tier = fields.get("service_tier")
     if tier is not None and not (isinstance(tier, str) and tier in LISTED_SERVICE_TIERS):
