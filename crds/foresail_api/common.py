@@ -48,7 +48,8 @@ def unique(key: str) -> AfterValidator:
         values = [getattr(item, key) for item in items]
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
-            raise ValueError(f"`{key}` must be unique in this list: {', '.join(repeated)} appears more than once")
+            listed = ", ".join(map(str, repeated))
+            raise ValueError(f"`{to_camel(key)}` must be unique in this list: {listed} appears more than once")
         return items
 
     return AfterValidator(check)

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from foresail_api.common import micro_dollars, nano_dollars
 from foresail_api.policy import Artifact, Objective, RoutingPolicy
-from foresail_api.pool import Auth, ModelPool, PoolModel, Price, Upstream
+from foresail_api.pool import Auth, ModelPool, PoolModel, Upstream
+from foresail_api.pricing import Price, PriceTier
 from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import (
     Snapshot,
@@ -20,6 +21,8 @@ from foresail_api.snapshot import (
     SnapshotObjective,
     SnapshotPrice,
     SnapshotRouter,
+    SnapshotTier,
+    SnapshotTokenPrices,
     SnapshotUpstream,
 )
 from foresail_api.tenants import Anonymous
@@ -188,6 +191,8 @@ def _model(model: PoolModel, namespace: str) -> SnapshotModel:
         default_max_output_tokens=model.default_max_output_tokens or model.max_output_tokens,
         min_output_tokens=model.min_output_tokens,
         capabilities=frozenset(model.capabilities),
+        max_tokens_per_image=model.token_count.max_tokens_per_image,
+        max_tokens_per_audio=model.token_count.max_tokens_per_audio,
     )
 
 
@@ -227,7 +232,32 @@ def _price(price: Price | None) -> SnapshotPrice | None:
         input_micro_dollars=micro_dollars(price.input_per_million_tokens),
         output_micro_dollars=micro_dollars(price.output_per_million_tokens),
         request_micro_dollars=micro_dollars(price.per_request),
+        cached_input_micro_dollars=_optional(price.cached_input_per_million_tokens),
+        cache_write_short_micro_dollars=_optional(price.cache_write_short_per_million_tokens),
+        cache_write_long_micro_dollars=_optional(price.cache_write_long_per_million_tokens),
+        image_micro_dollars=_optional(price.image_per_million_tokens),
+        audio_micro_dollars=_optional(price.audio_per_million_tokens),
+        tiers=tuple(_tier(tier) for tier in sorted(price.tiers, key=lambda tier: tier.above_input_tokens)),
     )
+
+
+def _tier(tier: PriceTier) -> SnapshotTier:
+    plain = tier.input_per_million_tokens
+    short = tier.cache_write_short_per_million_tokens or plain
+    prices = SnapshotTokenPrices(
+        input=micro_dollars(plain),
+        output=micro_dollars(tier.output_per_million_tokens),
+        cached_input=micro_dollars(tier.cached_input_per_million_tokens or plain),
+        cache_write_short=micro_dollars(short),
+        cache_write_long=micro_dollars(tier.cache_write_long_per_million_tokens or short),
+        image=micro_dollars(tier.image_per_million_tokens or plain),
+        audio=micro_dollars(tier.audio_per_million_tokens or plain),
+    )
+    return SnapshotTier(above_input_tokens=tier.above_input_tokens, prices=prices)
+
+
+def _optional(amount: str | None) -> int | None:
+    return None if amount is None else micro_dollars(amount)
 
 
 def _artifact(artifact: Artifact | None) -> SnapshotArtifact | None:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from foresail_api.attempts import OnClientCancel, OutlierDetection, StreamUsage, Timeouts
 from foresail_api.common import (
     API_VERSION,
     LIST_SET,
@@ -18,7 +19,6 @@ from foresail_api.common import (
     Distinct,
     DnsLabel,
     DnsSubdomain,
-    Dollars,
     ModelName,
     ObjectMeta,
     SecretKey,
@@ -27,6 +27,7 @@ from foresail_api.common import (
     rule,
     unique,
 )
+from foresail_api.pricing import Price, TokenCount
 
 
 class Protocol(StrEnum):
@@ -60,12 +61,6 @@ class Capability(StrEnum):
     AUDIO = "Audio"
     FILES = "Files"
     REASONING = "Reasoning"
-
-
-class CountMethod(StrEnum):
-    """How a prompt's tokens are bounded from above before it is sent."""
-
-    BYTES = "Bytes"
 
 
 class SecretRef(ApiObject):
@@ -157,6 +152,19 @@ class Upstream(ApiObject):
         description="Field in which this upstream takes the output limit: `MaxTokens` is `max_tokens`, `MaxCompletionTokens` is `max_completion_tokens`. Only this one is sent.",
     )
     auth: Auth | None = Field(None, description="Credential for this upstream. None is sent if absent.")
+    timeouts: Timeouts = Field(
+        default_factory=lambda: Timeouts(),
+        description="How long this upstream may take.",
+        json_schema_extra={"default": {}},
+    )
+    on_client_cancel: OnClientCancel = Field(
+        OnClientCancel.ABORT,
+        description="When the client of a stream leaves, `Abort` ends the upstream's work; `Drain` reads the rest for at most 30 seconds, so that its usage is learned.",
+    )
+    stream_usage: StreamUsage = Field(
+        StreamUsage.REQUESTED,
+        description="`Requested` asks this upstream for the usage of streams; `NotSupported` does not, for one that refuses `stream_options`.",
+    )
 
     @model_validator(mode="after")
     def _rules(self) -> Upstream:
@@ -165,29 +173,7 @@ class Upstream(ApiObject):
         return self
 
 
-class Price(ApiObject):
-    """List price of a model, in US dollars as decimal strings with at most 6 decimals."""
-
-    input_per_million_tokens: Dollars = Field(description='US dollars per million input tokens, for example "0.25".')
-    output_per_million_tokens: Dollars = Field(
-        description='US dollars per million output tokens, reasoning included, for example "2.00".'
-    )
-    per_request: Dollars = Field("0", description='US dollars per request on top of the tokens, for example "0.005".')
-
-
-class TokenCount(ApiObject):
-    """How many tokens a prompt can become at most, known before it is sent. Cost caps rest on it."""
-
-    method: CountMethod = Field(
-        CountMethod.BYTES, description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`."
-    )
-    max_tokens_per_byte: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
-        1, description="Most tokens that one byte can become. 1 holds for every byte-level tokenizer."
-    )
-    overhead_tokens: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
-        None,
-        description="Tokens that the upstream adds to every request (system prompt, chat template). Must be set for a policy with a cost cap to use the model.",
-    )
+_TIERS_MESSAGE = "`price.tiers[].aboveInputTokens` must be less than `contextWindowTokens`"
 
 
 class PoolModel(ApiObject):
@@ -210,13 +196,17 @@ class PoolModel(ApiObject):
             "self.maxOutputTokens <= self.contextWindowTokens",
             "`maxOutputTokens` must be less than or equal to `contextWindowTokens`",
         ),
+        rule(
+            "!has(self.price) || self.price.tiers.all(tier, tier.aboveInputTokens < self.contextWindowTokens)",
+            _TIERS_MESSAGE,
+        ),
     )
 
     name: ModelName = Field(
         description="Name of the model, as the router's artifact knows it and as clients may ask for it."
     )
     upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=8), unique("name")] = Field(
-        description="Places that serve this same model. The first one that accepts a connection answers.",
+        description="Places that serve this same model, in the order in which they are tried.",
         json_schema_extra=list_map("name"),
     )
     price: Price | None = Field(
@@ -253,6 +243,9 @@ class PoolModel(ApiObject):
         for (smaller, low), (larger, high) in itertools.pairwise(present):
             if low > high:
                 raise ValueError(f"`{smaller}` must be less than or equal to `{larger}`")
+        tiers = [] if self.price is None else self.price.tiers
+        if any(tier.above_input_tokens >= self.context_window_tokens for tier in tiers):
+            raise ValueError(_TIERS_MESSAGE)
         return self
 
 
@@ -261,6 +254,11 @@ class ModelPoolSpec(ApiObject):
 
     models: Annotated[list[PoolModel], Field(min_length=1, max_length=64), unique("name")] = Field(
         description="The models, told apart by `name`.", json_schema_extra=list_map("name")
+    )
+    outlier_detection: OutlierDetection = Field(
+        default_factory=lambda: OutlierDetection(),
+        description="When an upstream that fails is left alone.",
+        json_schema_extra={"default": {}},
     )
 
 

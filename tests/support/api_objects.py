@@ -48,8 +48,25 @@ spec:
           model: small-2026
           outputLimitField: MaxCompletionTokens
           auth: {scheme: Header, headerName: api-key, secretRef: {name: keys.example, key: small_key}}
-      price: {inputPerMillionTokens: "0.25", outputPerMillionTokens: "2.00", perRequest: "0.005"}
-      tokenCount: {method: Bytes, maxTokensPerByte: 2, overheadTokens: 64}
+      price:
+        inputPerMillionTokens: "0.25"
+        outputPerMillionTokens: "2.00"
+        cachedInputPerMillionTokens: "0.025"
+        cacheWriteShortPerMillionTokens: "0.3125"
+        cacheWriteLongPerMillionTokens: "0.5"
+        imagePerMillionTokens: "0.3"
+        audioPerMillionTokens: "4"
+        perRequest: "0.005"
+        tiers:
+          - aboveInputTokens: 4096
+            inputPerMillionTokens: "0.5"
+            outputPerMillionTokens: "3"
+            cachedInputPerMillionTokens: "0.05"
+            cacheWriteShortPerMillionTokens: "0.625"
+            cacheWriteLongPerMillionTokens: "1"
+            imagePerMillionTokens: "0.6"
+            audioPerMillionTokens: "8"
+      tokenCount: {method: Bytes, maxTokensPerByte: 2, overheadTokens: 64, maxTokensPerImage: 1600, maxTokensPerAudio: 50000}
       contextWindowTokens: 8192
       maxOutputTokens: 1024
       defaultMaxOutputTokens: 512
@@ -223,6 +240,13 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         8193,
         "spec.models[0]",
         "`maxOutputTokens` must be less than or equal to `contextWindowTokens`",
+    ),
+    (
+        "full pool",
+        (*MODEL, "price", "tiers", 0, "aboveInputTokens"),
+        8192,
+        "spec.models[0]",
+        "`price.tiers[].aboveInputTokens` must be less than `contextWindowTokens`",
     ),
     (
         "minimal policy",
