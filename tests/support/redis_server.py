@@ -83,9 +83,14 @@ class RedisServer:
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(timeout=START_SECONDS)
-            self._process = None
+            process, self._process = self._process, None
+            process.send_signal(number)
+            try:
+                process.wait(timeout=START_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=START_SECONDS)
+                raise
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -1,0 +1,45 @@
+"""Opens the ledger that a policy asks for: in a file of the state directory, or on a Redis.
+
+It owns the choice. It must not know budgets, nor wait for a server: a Redis that cannot be reached is a state of the ledger
+and no failed start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from foresail_api.errors import UserError
+from foresail_sidecar.ledger.interface import Ledger
+from foresail_sidecar.ledger.redis.backend import RedisLedger
+from foresail_sidecar.ledger.redis.calls import RedisSettings
+from foresail_sidecar.ledger.sqlite.backend import open_sqlite
+from foresail_sidecar.ledger.sqlite.schema import ledger_path
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Which ledger a policy asks for. Without a URL it is the embedded one."""
+
+    redis_url: str | None = None
+    username: str | None = None
+    timeout_milliseconds: int = 500
+
+
+async def open_ledger(settings: LedgerSettings, *, uid: str, password: str | None, directory: Path) -> Ledger:
+    """Return the ledger of the policy `uid`; `directory` holds the file of an embedded one.
+
+    Raises:
+        UserError: the URL is none of a Redis, or the file cannot be made or is no ledger.
+    """
+    deadline_seconds = settings.timeout_milliseconds / 1000
+    if settings.redis_url is None:
+        return await open_sqlite(ledger_path(directory, uid), busy_seconds=deadline_seconds)
+    redis = RedisSettings(settings.redis_url, settings.username, password, deadline_seconds)
+    try:
+        return RedisLedger(redis, uid)
+    except ValueError:
+        raise UserError(
+            f"costLimits.ledger.redis.url: `{settings.redis_url}` is not the address of a Redis; "
+            "write `redis://HOST:PORT` or, with TLS, `rediss://HOST:PORT`"
+        ) from None
