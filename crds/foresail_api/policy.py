@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from foresail_api.attempts import Fallback
 from foresail_api.common import (
     API_VERSION,
     LIST_SET,
@@ -191,6 +192,11 @@ class RoutingPolicySpec(ApiObject):
         json_schema_extra={"default": {"tradeoff": {}}},
     )
     cost_limits: CostLimits | None = Field(None, description="What must never be exceeded.")
+    fallback: Fallback = Field(
+        default_factory=lambda: Fallback(),
+        description="What follows where an upstream fails.",
+        json_schema_extra={"default": {}},
+    )
     tenants: Tenants = Field(
         default_factory=lambda: Tenants(),
         description="Who may call.",

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from foresail_api.attempts import OnClientCancel, StreamUsage
 from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.pool import AuthScheme, Capability, OutputLimitField, Protocol
@@ -52,6 +53,9 @@ class SnapshotUpstream(_Frozen):
     model: str
     output_limit_field: OutputLimitField
     auth: SnapshotAuth | None
+    timeouts: SnapshotTimeouts = SnapshotTimeouts()
+    on_client_cancel: OnClientCancel = OnClientCancel.ABORT
+    stream_usage: StreamUsage = StreamUsage.REQUESTED
 
 
 class SnapshotTokenPrices(_Frozen):
