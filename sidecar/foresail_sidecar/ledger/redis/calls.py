@@ -23,7 +23,7 @@ from foresail_sidecar.ledger.redis.wire import Argument
 
 _MOST_CONNECTIONS: Final = 4
 _MOST_IN_BATCH: Final = 64
-_MOST_WAITING: Final = 10_000
+_MOST_WAITING: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
