@@ -21,11 +21,12 @@ from foresail_api.snapshot import (
     SnapshotObjective,
     SnapshotPrice,
     SnapshotRouter,
+    SnapshotTenants,
     SnapshotTier,
     SnapshotTokenPrices,
     SnapshotUpstream,
 )
-from foresail_api.tenants import Anonymous
+from foresail_api.tenants import Anonymous, Tenants
 
 
 class Target(StrEnum):
@@ -85,6 +86,16 @@ def _reference_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) 
                 f"`spec.router.defaultModel`: ModelPool {pool.metadata.name!r} has no model {default_model!r}; it has {', '.join(names)}",
             )
         )
+    problems += [
+        Problem(
+            ConditionType.RESOLVED_REFS,
+            Reason.MODEL_NOT_FOUND,
+            f"`spec.tenants.rules[{rule.name}].models`: ModelPool {pool.metadata.name!r} has no model {name!r}; it has {', '.join(names)}",
+        )
+        for rule in policy.spec.tenants.rules
+        for name in rule.models
+        if name not in names
+    ]
     if target == Target.LOCAL:
         problems += [
             Problem(
@@ -133,8 +144,13 @@ def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> 
 
 def _warnings(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[str]:
     # `foresail serve` tells its user more about access than a policy alone can.
-    closed = target == Target.CLUSTER and policy.spec.tenants.anonymous == Anonymous.DENY
-    access = ["every caller gets status 401 until `spec.tenants.anonymous` is `Allow`"] if closed else []
+    tenants = policy.spec.tenants
+    closed = target == Target.CLUSTER and tenants.anonymous == Anonymous.DENY and tenants.api_keys is None
+    access = (
+        ["every caller gets status 401 until `spec.tenants.apiKeys` is set or `spec.tenants.anonymous` is `Allow`"]
+        if closed
+        else []
+    )
     return [*access, *_cap_warnings(policy, pool)]
 
 
@@ -176,6 +192,14 @@ def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
         objective=_objective(spec.objective),
         per_request_nano_dollars=None if limit is None else nano_dollars(limit),
         anonymous_allowed=spec.tenants.anonymous == Anonymous.ALLOW,
+        tenants=_tenants(spec.tenants),
+    )
+
+
+def _tenants(tenants: Tenants) -> SnapshotTenants:
+    return SnapshotTenants(
+        secret_name=None if tenants.api_keys is None else tenants.api_keys.secret_ref.name,
+        models={rule.name: tuple(rule.models) for rule in tenants.rules},
     )
 
 

@@ -188,7 +188,7 @@ def test_defaults_are_filled_in(api: httpx.Client) -> None:
     assert policy["aliases"] == ["auto"]
     assert policy["router"] == {"strategy": "Cheapest", "deadlineMilliseconds": 250, "failureMode": "FailOpen"}
     assert policy["objective"] == {"tradeoff": {"costWeightPercent": 30}}
-    assert policy["tenants"] == {"anonymous": "Deny"}
+    assert policy["tenants"] == {"anonymous": "Deny", "rules": []}
     assert policy["serving"] == {"mode": "Gateway", "replicas": 1}
     assert "costLimits" not in policy
 

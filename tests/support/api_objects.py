@@ -106,7 +106,10 @@ spec:
     failureMode: FailClose
   objective: {tradeoff: {costWeightPercent: 50}}
   costLimits: {perRequest: "0.01"}
-  tenants: {anonymous: Allow}
+  tenants:
+    anonymous: Allow
+    apiKeys: {secretRef: {name: tenants}}
+    rules: [{name: team-a, models: [small]}]
   serving: {mode: Gateway, replicas: 2}
 """
 
@@ -304,5 +307,19 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         {"percent": 5},
         "spec.objective",
         "exactly one of `tradeoff` and `cheapestWithinPercentOfBest` must be set",
+    ),
+    (
+        "full policy",
+        ("spec", "tenants", "apiKeys"),
+        REMOVED,
+        "spec.tenants",
+        "`apiKeys` must be set if there are `rules`",
+    ),
+    (
+        "full policy",
+        ("spec", "tenants", "rules", 0, "name"),
+        "anonymous",
+        "spec.tenants.rules[0]",
+        "`name` must be another word than `anonymous`, which is the word for callers without a key",
     ),
 ]

@@ -171,7 +171,29 @@ def test_a_model_that_a_cap_leaves_out_is_a_warning() -> None:
 
 def test_a_policy_that_admits_nobody_is_a_warning() -> None:
     (warning,) = compiled(policy(), pool(model())).warnings
-    assert warning == "every caller gets status 401 until `spec.tenants.anonymous` is `Allow`"
+    assert "every caller gets status 401 until `spec.tenants.apiKeys` is set" in warning
+    assert compiled(policy(tenants=KEYED), pool(model())).warnings == ()
+    assert compiled(policy(), pool(model()), Target.LOCAL).warnings == ()
+
+
+KEYED = {"apiKeys": {"secretRef": {"name": "tenants"}}}
+
+
+def test_the_tenants() -> None:
+    rules = [{"name": "team-a", "models": ["small"]}, {"name": "team-b", "models": ["large", "small"]}]
+    snapshot = compiled(policy(tenants=KEYED | {"rules": rules}), pool(model(), model("large"))).snapshot
+    assert snapshot is not None
+    assert snapshot.tenants.secret_name == "tenants"
+    assert snapshot.tenants.models == {"team-a": ("small",), "team-b": ("large", "small")}
+    assert not snapshot.anonymous_allowed
+
+
+def test_a_tenant_can_only_be_allowed_models_of_the_pool() -> None:
+    rules = [{"name": "team-a", "models": ["small", "huge"]}]
+    condition, reason, message = only_problem(compiled(policy(tenants=KEYED | {"rules": rules}), pool()))
+    assert (condition, reason) == (ConditionType.RESOLVED_REFS, Reason.MODEL_NOT_FOUND)
+    assert "`spec.tenants.rules[team-a].models`" in message
+    assert "no model 'huge'; it has small" in message
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -14,6 +14,7 @@ from foresail_api.pool import ModelPool, OutputLimitField
 from foresail_api.tenants import Anonymous
 
 Object = dict[str, Any]
+KEYED: Object = {"apiKeys": {"secretRef": {"name": "keys"}}}
 
 
 def model(**changes: Any) -> Object:
@@ -72,6 +73,8 @@ def test_a_minimal_policy_gets_the_documented_defaults() -> None:
     assert read.spec.router.deadline_milliseconds == 250
     assert read.spec.router.failure_mode is FailureMode.FAIL_OPEN
     assert read.spec.tenants.anonymous is Anonymous.DENY
+    assert read.spec.tenants.api_keys is None
+    assert read.spec.tenants.rules == []
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,12 @@ ARTIFACT = {"uri": "file:///routers/a", "digest": "sha256:" + "0" * 64}
         ({"aliases": []}, "at least 1 item"),
         ({"aliases": ["auto", "auto"]}, "same value twice"),
         ({"tenants": {"anonymous": "Maybe"}}, "'Allow' or 'Deny'"),
+        ({"tenants": {"rules": [{"name": "a", "models": ["small"]}]}}, "`apiKeys` must be set if there are `rules`"),
+        ({"tenants": KEYED | {"rules": [{"name": "anonymous", "models": ["small"]}]}}, "must be another word than `anonymous`"),
+        ({"tenants": KEYED | {"rules": [{"name": "Team", "models": ["small"]}]}}, "rules[0].name"),
+        ({"tenants": KEYED | {"rules": [{"name": "a", "models": []}]}}, "at least 1 item"),
+        ({"tenants": KEYED | {"rules": [{"name": "a", "models": ["small"]}] * 2}}, "`name` must be unique"),
+        ({"tenants": {"apiKeys": {"secretRef": {"name": "keys", "key": "a"}}}}, "unknown field"),
         ({"serving": {"mode": "Sidecar"}}, "'Gateway'"),
         ({"poolRef": "pool"}, "spec.poolRef"),
         ({"costLimits": {"perRequest": 0.01}}, "valid string"),

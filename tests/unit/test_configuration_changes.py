@@ -14,6 +14,8 @@ from foresail_api.snapshot import Snapshot
 from foresail_sidecar.configuration.changes import next_sequence, takes_away, warnings
 from foresail_sidecar.configuration.sources import ManifestSource
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
+from foresail_sidecar.tenants.directory import TenantDirectory
+from foresail_sidecar.tenants.keys import ApiKey
 
 DIGEST = "sha256:" + "a" * 64
 CHEAP, DEAR = model("cheap"), model("dear", price="10")
@@ -59,6 +61,37 @@ def state(tmp_path: Path, *models: Object, **spec: Any) -> ServingState:
 def test_what_counts_as_a_revocation(tmp_path: Path, after: dict[str, Any], revokes: bool) -> None:
     before = snapshot(tmp_path)
     assert takes_away(before, snapshot(tmp_path, *after.pop("models", ()), **after)) is revokes
+
+
+def rights(secret: str, **models: list[str]) -> Object:
+    rules = [{"name": tenant, "models": allowed} for tenant, allowed in models.items()]
+    return {"apiKeys": {"secretRef": {"name": secret}}, "rules": rules}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "revokes"),
+    [
+        (rights("a"), rights("a"), False),
+        (rights("a"), rights("b"), True),
+        (rights("a"), {"anonymous": "Deny"}, True),
+        ({"anonymous": "Deny"}, rights("a"), False),
+        (rights("a"), rights("a", team=["cheap"]), True),
+        (rights("a", team=["cheap", "dear"]), rights("a", team=["dear"]), True),
+        (rights("a", team=["cheap"]), rights("a", team=["cheap", "dear"]), False),
+        (rights("a", team=["cheap"]), rights("a"), False),
+    ],
+)
+def test_a_tenant_that_may_do_less_is_a_revocation(
+    tmp_path: Path, before: Object, after: Object, revokes: bool
+) -> None:
+    assert takes_away(snapshot(tmp_path, tenants=before), snapshot(tmp_path, tenants=after)) is revokes
+
+
+def test_keys_that_nobody_has_are_a_warning_with_its_remedy(tmp_path: Path) -> None:
+    served = state(tmp_path, tenants=rights("callers"))
+    assert "Secret 'callers' has no usable entry; `foresail key create` prints one" in told(served)
+    keyed = replace(served, tenants=TenantDirectory({"sha256:0": ApiKey("team-a")}))
+    assert "API key" not in told(keyed)
 
 
 def test_a_lower_cap_is_a_revocation(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRo
 from foresail_sidecar.configuration.reload import Inputs, Reloader
 from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
+from foresail_sidecar.tenants.keys import hash_of_key, new_key
 
 DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
@@ -222,6 +223,52 @@ async def test_a_revoked_credential_is_gone_even_while_the_manifests_are_broken(
     assert state.credentials == {("keys", "b"): "file-b"}
     assert serving.holder.configuration_errors == 1
     assert any("'cheap' is left out: no credential keys/a" in warning for warning in serving.reloader.warnings)
+
+
+KEYED = {"apiKeys": {"secretRef": {"name": "keys"}}}
+
+
+def line(key: str, tenant: str) -> str:
+    return f"{hash_of_key(key)} tenant={tenant}"
+
+
+async def test_tenants_keys_come_and_go_with_their_files(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = new_key(), new_key()
+    serving.write(pool([CHEAP, DEAR]), policy(tenants=KEYED))
+    serving.credential(line(first, "team-a"))
+    state = await serving.reloader.start()
+    assert state.tenants.tenant_of(first, 0) == "team-a"
+    serving.credential(line(second, "team-b"), key="b")
+    state = await serving.polled()
+    assert [state.tenants.tenant_of(key, 0) for key in (first, second)] == ["team-a", "team-b"]
+    serving.credential(None)
+    state = await serving.polled()
+    assert [state.tenants.tenant_of(key, 0) for key in (first, second)] == [None, "team-b"]
+    with caplog.at_level(logging.WARNING):
+        serving.credential("no line of a key", key="b")
+        state = await serving.polled()
+    assert state.tenants.tenant_of(second, 0) is None
+    assert any("Secret keys, entry 'b': does not begin with a hash" in told for told in serving.reloader.warnings)
+    assert any("no API key is valid" in told for told in serving.reloader.warnings)
+
+
+async def test_a_key_in_a_manifest_is_revoked_though_policy_and_pool_do_not_fit_together(serving: Serving) -> None:
+    kept, revoked = new_key(), new_key()
+    keys = {"a": line(kept, "team-a"), "b": line(revoked, "team-b")}
+    rules = [{"name": "team-a", "models": ["cheap", "dear"]}]
+    serving.write(pool([CHEAP, DEAR]), policy(tenants=KEYED | {"rules": rules}), secret(keys))
+    await serving.reloader.start()
+    fewer = [{"name": "team-a", "models": ["dear"]}, {"name": "team-c", "models": ["cheap"]}]
+    broken = policy(aliases=["dear"], tenants=KEYED | {"rules": fewer})
+    serving.write(pool([CHEAP, DEAR]), broken, secret({"a": keys["a"]}))
+    state = await serving.polled()
+    assert serving.holder.configuration_error is not None
+    assert state.snapshot.tenants.models == {"team-a": ("dear",), "team-c": ("cheap",)}
+    assert [state.tenants.tenant_of(key, 0) for key in (kept, revoked)] == ["team-a", None]
+    serving.write(pool([CHEAP, DEAR]), policy(aliases=["dear"]), secret(keys))
+    state = await serving.polled()
+    assert state.snapshot.tenants.secret_name is None
+    assert state.tenants.tenant_of(kept, 0) is None
 
 
 async def test_credentials_do_not_show(serving: Serving) -> None:

@@ -51,6 +51,17 @@ def test_each_secret_is_one_optional_directory_with_only_the_keys_that_are_named
     assert "env" not in spec["containers"][0]
 
 
+def test_the_secret_of_tenants_keys_is_mounted_whole_so_that_an_entry_that_is_added_is_seen() -> None:
+    keyed = {"apiKeys": {"secretRef": {"name": "tenants"}}}
+    for models in ((model("a"),), (model("a", secret="tenants"),)):
+        spec = pod(policy(tenants=keyed), pool("models", *models))
+        (volume,) = [volume for volume in spec["volumes"] if "secret" in volume]
+        assert volume["secret"] == {"secretName": "tenants", "optional": True}
+        mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+        assert mounts[volume["name"]] == "/etc/foresail/secrets/tenants"
+        assert "--secrets=/etc/foresail/secrets" in spec["containers"][0]["args"]
+
+
 def test_the_trained_router_is_mounted_read_only_where_the_argument_says() -> None:
     spec = pod(policy(router=LEARNED), pool())
     assert {"name": "artifact", "persistentVolumeClaim": {"claimName": "routers.v1", "readOnly": True}} in spec[

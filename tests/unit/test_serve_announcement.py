@@ -12,6 +12,8 @@ from tests.support.configurations import Object, learned, model, policy, pool, w
 from foresail_sidecar.configuration.sources import ManifestSource
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingState
 from foresail_sidecar.serving.announcement import announcement, base_url, dollars
+from foresail_sidecar.tenants.directory import TenantDirectory
+from foresail_sidecar.tenants.keys import ApiKey
 
 DIGEST = "sha256:" + "a" * 64
 BOUNDED = model("small", price="0.25") | {"tokenCount": {"overheadTokens": 10}}
@@ -80,6 +82,19 @@ def test_a_learned_policy_shows_its_router_and_objective(tmp_path: Path, objecti
 )
 def test_who_may_call_is_a_warning(tmp_path: Path, host: str, anonymous: str, words: str) -> None:
     assert f"  warning: {words}" in printed(state(tmp_path, tenants={"anonymous": anonymous}), host)
+
+
+def test_tenants_are_counted_and_told_where_their_key_goes(tmp_path: Path) -> None:
+    keyed = {"apiKeys": {"secretRef": {"name": "tenants"}}}
+    keys = {"sha256:0": ApiKey("team-a"), "sha256:1": ApiKey("team-a"), "sha256:2": ApiKey("team-b")}
+    text = printed(replace(state(tmp_path, tenants=keyed), tenants=TenantDirectory(keys)))
+    assert "  tenants    2 with 3 API keys\n" in text
+    assert "-H 'authorization: Bearer YOUR-KEY'" in text
+    assert 'api_key="YOUR-KEY"' in text
+    assert "warning" not in text
+    open_too = printed(replace(state(tmp_path, tenants=keyed | {"anonymous": "Allow"}), tenants=TenantDirectory(keys)))
+    assert 'api_key="unused"' in open_too
+    assert "warning: anybody on this machine may call and spend" in open_too
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from foresail_api.reasons import Basis
 from foresail_router.decision.types import Decision, Refusal, RefusalKind
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
-from foresail_sidecar.fronts.http import answers, errors
+from foresail_sidecar.fronts.http import answers, callers, errors
 from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Problem
@@ -61,6 +61,8 @@ def test_every_word_of_a_label_is_documented() -> None:
 def test_every_header_of_ours_is_documented() -> None:
     named = {value for value in vars(answers).values() if isinstance(value, str) and value.startswith("x-foresail-")}
     assert set(re.findall(r"^\| `(x-foresail-[-a-z]+)` \|", HTTP, re.MULTILINE)) == named
+    narrowing = {callers.MAX_COST, callers.MODELS, callers.ROUTING}
+    assert set(re.findall(r"^\| `(x-foresail-[-a-z]+): ", HTTP, re.MULTILINE)) == narrowing
     assert all(f"`{basis.value}`" in HTTP for basis in Basis)
 
 
@@ -96,12 +98,14 @@ def _problems() -> list[Problem]:
         errors.too_slow(1),
         *(
             errors.invalid("x", None, code)
-            for code in ("invalid_json", "invalid_type", "invalid_value", "unknown_parameter")
+            for code in ("invalid_json", "invalid_type", "invalid_value", "unknown_parameter", "invalid_header")
         ),
         errors.invalid("x", None, None),
         errors.malformed(1, 1),
         errors.expectation_failed(),
-        errors.unauthenticated(),
+        *(errors.unauthenticated(has_keys=has_keys) for has_keys in (False, True)),
+        errors.unknown_key(),
+        errors.model_not_allowed(),
         errors.not_ready("x"),
         errors.overloaded(),
         errors.interrupted(),

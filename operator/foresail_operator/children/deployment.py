@@ -40,9 +40,9 @@ class SidecarImage:
 
 @dataclass(frozen=True, slots=True)
 class Mounts:
-    """What the pods need beside the snapshot: keys by Secret, and the volume claim of the trained router."""
+    """What the pods need beside the snapshot: keys by Secret, None for all of its keys, and the volume claim of the trained router."""
 
-    secrets: Mapping[str, tuple[str, ...]]
+    secrets: Mapping[str, tuple[str, ...] | None]
     claim: str | None
 
 
@@ -56,8 +56,11 @@ def mounts_of(snapshot: Snapshot) -> Mounts:
         for upstream in model.upstreams:
             if upstream.auth is not None:
                 keys.setdefault(upstream.auth.secret_name, set()).add(upstream.auth.secret_key)
+    secrets: dict[str, tuple[str, ...] | None] = {name: tuple(sorted(named)) for name, named in keys.items()}
+    if snapshot.tenants.secret_name is not None:
+        secrets[snapshot.tenants.secret_name] = None
     artifact = snapshot.router.artifact
-    return Mounts({name: tuple(sorted(keys[name])) for name in sorted(keys)}, artifact.claim if artifact else None)
+    return Mounts({name: secrets[name] for name in sorted(secrets)}, artifact.claim if artifact else None)
 
 
 def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas: int) -> dict[str, Any]:
@@ -147,10 +150,10 @@ def _probe(path: str, *, period_seconds: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _secret_volume(name: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    # Optional: a Secret that is missing takes its models out, and the pod says so, instead of never starting.
-    items = [{"key": key, "path": key} for key in keys]
-    return {"name": _secret_volume_name(name), "secret": {"secretName": name, "optional": True, "items": items}}
+def _secret_volume(name: str, keys: tuple[str, ...] | None) -> dict[str, Any]:
+    # Optional: a Secret that is missing takes its models or tenants out, and the pod says so, instead of never starting.
+    items = {} if keys is None else {"items": [{"key": key, "path": key} for key in keys]}
+    return {"name": _secret_volume_name(name), "secret": {"secretName": name, "optional": True, **items}}
 
 
 def _secret_volume_name(secret: str) -> str:

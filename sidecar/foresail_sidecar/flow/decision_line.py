@@ -28,6 +28,7 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "time": ended,
         "decision_id": exchange.decision_id,
         "policy": None if exchange.snapshot is None else exchange.snapshot.policy,
+        "tenant": exchange.tenant,
         "snapshot": None if decision is None else decision.snapshot_hash,
         "artifact": None if decision is None else decision.artifact_digest,
         "basis": None if decision is None else decision.basis,

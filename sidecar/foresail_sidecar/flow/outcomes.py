@@ -11,6 +11,7 @@ class RequestOutcome(StrEnum):
     ANSWERED = "Answered"
     INVALID = "Invalid"
     UNAUTHENTICATED = "Unauthenticated"
+    NOT_ALLOWED = "NotAllowed"
     UNKNOWN_MODEL = "UnknownModel"
     NO_ELIGIBLE_MODEL = "NoEligibleModel"
     SCORING_FAILED = "ScoringFailed"

@@ -37,10 +37,12 @@ class Memory:
 class Exchange:
     """One request from its arrival to its end, as its front end fills it in. Times are in seconds.
 
-    `settled` holds the settlements by the ids of their attempts.
+    `tenant` is None while nobody knows who calls, and empty for anonymous callers. `settled` holds the settlements by the ids of
+    their attempts.
     """
 
     decision_id: str
+    tenant: str | None = None
     snapshot: Snapshot | None = None
     request: NeutralRequest | None = None
     decision: Decision | None = None

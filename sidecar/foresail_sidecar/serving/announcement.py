@@ -32,12 +32,13 @@ def announcement(version: str, state: ServingState, host: str, port: int, warnin
         ("strategy", _strategy(state)),
         ("objective", _objective(snapshot) if snapshot.router.strategy == Strategy.LEARNED else ""),
         ("cap", _cap(snapshot)),
+        ("tenants", _tenants(state)),
         ("ask for", f"{' or '.join(snapshot.aliases)}; a model's own name passes through"),
         ("URL", base_url(host, port)),
     ]
     lines = [f"Foresail {version} is serving", ""]
     lines += [f"  {name:<11}{value}" for name, value in facts if value]
-    lines += ["", *_models(snapshot), "", *_calls(base_url(host, port), snapshot.aliases[0])]
+    lines += ["", *_models(snapshot), "", *_calls(snapshot, base_url(host, port))]
     told = [*_access_warnings(snapshot, host), *warnings]
     lines += ["", *(f"  warning: {warning}" for warning in told)] if told else []
     return "\n".join(lines) + "\n"
@@ -68,6 +69,14 @@ def _cap(snapshot: Snapshot) -> str:
     return "" if cap is None else f"${dollars(cap // 1000)} per request, at worst"
 
 
+def _tenants(state: ServingState) -> str:
+    if state.snapshot.tenants.secret_name is None:
+        return ""
+    keys = state.tenants.by_hash.values()
+    tenants = {key.tenant for key in keys}
+    return f"{len(tenants)} with {len(keys)} API key{'s' * (len(keys) != 1)}"
+
+
 def _models(snapshot: Snapshot) -> list[str]:
     rows = [("model", "$ per million tokens in / out", "context", "upstream")]
     rows += [
@@ -90,14 +99,19 @@ def _upstreams(model: SnapshotModel) -> str:
     return f"{model.upstreams[0].url}{f' and {others} more' if others else ''}"
 
 
-def _calls(url: str, alias: str) -> list[str]:
+def _calls(snapshot: Snapshot, url: str) -> list[str]:
+    alias = snapshot.aliases[0]
     body = json.dumps({"model": alias, "messages": [{"role": "user", "content": "Hello"}]})
+    keyed = snapshot.tenants.secret_name is not None and not snapshot.anonymous_allowed
+    key_header = " -H 'authorization: Bearer YOUR-KEY'" if keyed else ""
+    key_used = "your API key as its key" if keyed else "its key is not used"
+    key = "YOUR-KEY" if keyed else "unused"
     return [
         "  Ask it with curl:",
-        f"    curl {url}/chat/completions -H 'content-type: application/json' \\",
+        f"    curl {url}/chat/completions -H 'content-type: application/json'{key_header} \\",
         f"      -d '{body}'",
-        "  or with OpenAI's SDK (its key is not used):",
-        f'    client = openai.OpenAI(base_url="{url}", api_key="unused")',
+        f"  or with OpenAI's SDK ({key_used}):",
+        f'    client = openai.OpenAI(base_url="{url}", api_key="{key}")',
         f'    client.chat.completions.create(model="{alias}", messages=[{{"role": "user", "content": "Hello"}}])',
         "  See what it would choose, without asking any model: the same body to",
         f"    {url}/route",
@@ -106,8 +120,11 @@ def _calls(url: str, alias: str) -> list[str]:
 
 def _access_warnings(snapshot: Snapshot, host: str) -> list[str]:
     if not snapshot.anonymous_allowed:
+        if snapshot.tenants.secret_name is not None:
+            return []
         return [
-            "every caller gets status 401: set `tenants.anonymous: Allow` in the policy to let anybody in who can connect"
+            "every caller gets status 401: name tenants with `tenants.apiKeys` in the policy, or let anybody in who can connect "
+            "with `tenants.anonymous: Allow`"
         ]
     if _is_loopback(host):
         return ["anybody on this machine may call and spend: the policy says `tenants.anonymous: Allow`"]

@@ -42,13 +42,11 @@ class Context:
         )
 
     def served(self, state: ServingState | None) -> Served:
-        """Return `state`, made ready, for a caller who says nothing of who they are; raise `Refused` if that is nothing."""
+        """Return `state`, made ready; raise `Refused` if that is nothing."""
         if state is None:
             raise Refused(
                 errors.not_ready("nothing is served: the policy or its pool is not there, or not yet; the log says why")
             )
-        if not state.snapshot.anonymous_allowed:
-            raise Refused(errors.unauthenticated())
         return self.cache.of(state)
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from foresail_router.decision.types import Decision
+from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.decide import Standing, decide_request
 from foresail_sidecar.flow.record import Exchange, record_decision
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.body import read_body
 from foresail_sidecar.fronts.http.buffered import Held
+from foresail_sidecar.fronts.http.callers import Caller, caller_of
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.served import Served
@@ -44,21 +46,30 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
     """
     settings = context.settings
     # Whoever gets no answer anyway need not send a body.
-    context.served(context.serving.current)
+    _admitted(context, request, context.serving.current)
     body = await read_body(request, settings.body_limit_bytes, settings.body_seconds, held)
     arrived = time.perf_counter()
     with context.serving.in_use() as state:
-        served = context.served(state)
+        # A key that was revoked meanwhile is not valid any more.
+        served, caller = _admitted(context, request, state)
         exchange.snapshot = served.policy.state.snapshot
+        exchange.tenant = caller.tenant
         try:
             parsed = await parsed_body(body)
         except BadRequest as bad:
             raise Refused(errors.invalid(bad.message, bad.param, bad.code)) from None
         exchange.request = parsed.neutral
-        standing = Standing(context.memory.calibrator.ratios)
+        if not caller.may_name(parsed.neutral.model, exchange.snapshot):
+            raise Refused(errors.model_not_allowed())
+        standing = Standing(context.memory.calibrator.ratios, caller.limits, caller.allowed_models)
         decided = await decide_request(served.policy, parsed.neutral, standing)
     record_decision(context.memory, exchange, decided)
     return Considered(served, parsed, decided.decision, arrived)
+
+
+def _admitted(context: Context, request: web.Request, state: ServingState | None) -> tuple[Served, Caller]:
+    served = context.served(state)
+    return served, caller_of(request.headers, served.policy.state)
 
 
 async def parsed_body(body: bytes) -> openai.ParsedChat:

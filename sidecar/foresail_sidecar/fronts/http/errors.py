@@ -72,15 +72,34 @@ def expectation_failed() -> Problem:
     return Problem(417, INVALID_REQUEST, "expectation_failed", message, RequestOutcome.INVALID)
 
 
-def unauthenticated() -> Problem:
-    """Return the problem of a caller who is not known where anonymous callers are not allowed."""
+def unauthenticated(*, has_keys: bool) -> Problem:
+    """Return the problem of a caller without a key where anonymous callers are not allowed; `has_keys` says whether tenants have some."""
     message = (
-        "this policy does not answer anonymous callers; its owner can allow them with `spec.tenants.anonymous: Allow`"
+        "this policy answers tenants alone: send your API key as `Authorization: Bearer <key>`"
+        if has_keys
+        else "this policy does not answer anonymous callers; its owner can allow them with `spec.tenants.anonymous: Allow`, "
+        "or name tenants with `spec.tenants.apiKeys`"
     )
-    headers = {"WWW-Authenticate": "Bearer"}
-    return Problem(
-        401, "authentication_error", "authentication_required", message, RequestOutcome.UNAUTHENTICATED, None, headers
+    return _unauthenticated("authentication_required", message, "Bearer")
+
+
+def unknown_key() -> Problem:
+    """Return the problem of a key that is not valid, for whatever reason: which one, only its owner should learn from the policy's owner."""
+    message = (
+        "the API key is not valid here: it is not known, has expired or was revoked; ask the policy's owner for another"
     )
+    return _unauthenticated("invalid_api_key", message, 'Bearer error="invalid_token"')
+
+
+def _unauthenticated(code: str, message: str, challenge: str) -> Problem:
+    outcome = RequestOutcome.UNAUTHENTICATED
+    return Problem(401, "authentication_error", code, message, outcome, None, {"WWW-Authenticate": challenge})
+
+
+def model_not_allowed() -> Problem:
+    """Return the problem of a tenant that names a model which it may not use."""
+    message = "your tenant may not use this model; `GET /v1/models` lists those that it may"
+    return Problem(403, "permission_error", "model_not_allowed", message, RequestOutcome.NOT_ALLOWED, "model")
 
 
 def not_ready(reason: str) -> Problem:

@@ -11,17 +11,25 @@ from aiohttp import web
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.fronts.http.callers import caller_of
 from foresail_sidecar.fronts.http.context import CONTEXT
+from foresail_sidecar.protocols import openai
 from foresail_sidecar.telemetry.metrics import CONTENT_TYPE
 
 _CONFIGURATION_REFUSED = "the last change of the configuration was refused; the log says why"
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Answer with every name that `model` may have: the aliases, then the pool's models."""
+    """Answer with every name that the caller may give as `model`: the aliases, then the models."""
     context = request.app[CONTEXT]
     served = context.served(context.serving.current)
-    return web.Response(body=served.models_body, content_type="application/json")
+    state = served.policy.state
+    caller = caller_of(request.headers, state)
+    body = served.models_body
+    if caller.allowed_models is not None:
+        allowed = [model.name for model in state.snapshot.models if model.name in caller.allowed_models]
+        body = openai.models_body([*state.snapshot.aliases, *allowed])
+    return web.Response(body=body, content_type="application/json")
 
 
 async def show_alive(request: web.Request) -> web.Response:
