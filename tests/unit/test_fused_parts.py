@@ -18,7 +18,7 @@ from foresail_router.strategies.fused.parts import deviations
 from foresail_router.strategies.fused.problem import shared_problem
 from foresail_router.strategies.fused.settings import FusedSettings
 from foresail_router.strategies.fused.smoother import fit_smoother
-from foresail_router.strategies.fused.weights import competitive_weights
+from foresail_router.strategies.fused.weights import competitive_weights, kept_share
 from foresail_router.strategies.task_aware.doubt import fit_doubt
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
 
@@ -92,6 +92,26 @@ def test_a_model_of_few_outcomes_is_not_what_all_are_compared_with() -> None:
     expected = competitive_weights(partly, foreseen, MEAN)
     lucky = np.array([0.6, 0.61, 0.95])
     assert competitive_weights(partly, foreseen, lucky) == pytest.approx(expected, abs=0.01)
+
+
+def test_less_is_believed_of_advantages_that_do_not_keep_what_they_promise() -> None:
+    truth = advantages()
+    score = MEAN + truth
+    assert kept_share(score, MEAN, truth) == 1.0
+    # Half of what is said is noise: the highest of three is often highest by its noise.
+    overdone = kept_share(score, MEAN, noisy(truth, 0.2, 1))
+    assert 0.5 <= overdone < 1.0
+    assert kept_share(score, MEAN, np.random.default_rng(4).normal(0, 0.2, truth.shape)) == 0.5
+
+
+def test_what_is_kept_of_a_promise_is_told_by_known_outcomes_alone() -> None:
+    truth = advantages()
+    score = MEAN + truth
+    score[200:, 1] = np.nan
+    score[:100, 0] = np.nan
+    garbled = np.where(np.isnan(score), 1e6, truth)
+    assert kept_share(score, MEAN, garbled) == 1.0
+    assert kept_share(np.full((10, 3), np.nan), MEAN, truth[:10]) == 1.0
 
 
 def test_a_smoother_never_sees_a_prompts_own_fold() -> None:

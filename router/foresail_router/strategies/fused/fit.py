@@ -16,18 +16,15 @@ from foresail_router.strategies.fused.components import Fitted, fit_components
 from foresail_router.strategies.fused.parts import Joint, Parts
 from foresail_router.strategies.fused.problem import Problem, shared_problem
 from foresail_router.strategies.fused.settings import FusedSettings
-from foresail_router.strategies.fused.weights import competitive_weights
+from foresail_router.strategies.fused.weights import competitive_weights, kept_share
 from foresail_router.strategies.task_aware.discovery import routed_score
 from foresail_router.strategies.task_aware.doubt import fit_doubt
-from foresail_router.strategies.task_aware.mixing import cautious_share, fit_scale
+from foresail_router.strategies.task_aware.mixing import fit_scale
 from foresail_router.strategies.task_aware.token_lengths import fit_lengths
 
 Floats = NDArray[np.float32]
 # The pool's variance counts for as much as this many outcomes of a model.
 _POOL_OUTCOMES = 2.0
-# Least squares asks how right estimates are on average, a choice only how right the highest of them is, which is the one that errs
-# upwards most often: so less of the advantages is believed.
-_BELIEVED_SHARE = 0.8
 _LOSS_PENALTY = 100.0
 # With fewer outcomes of a model they vary at least as all models' do.
 _FEW = 50
@@ -72,10 +69,9 @@ def _join(problem: Problem, fitted: Fitted, settings: FusedSettings) -> tuple[Jo
         weights = np.full(len(foreseen), fit_scale(targets.advantage, mixed) / len(foreseen))
     else:
         weights = competitive_weights(targets.advantage, foreseen[:, :, 1:], targets.mean)
-    weights = _BELIEVED_SHARE * weights
     advantage = np.tensordot(weights, foreseen[:, :, 1:], axes=1)
     if settings.caution:
-        share = cautious_share(score, targets.mean, advantage)
+        share = kept_share(score, targets.mean, advantage)
         weights, advantage = share * weights, share * advantage
     scale = fit_scale(targets.ease, ease)
     quality = np.clip(targets.mean + scale * ease + advantage, 0.0, 1.0)

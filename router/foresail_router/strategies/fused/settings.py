@@ -20,7 +20,7 @@ class FusedSettings:
     `components` are joined by `weights`: `competitive` (see `weights.py`) or `equal`. `neighbours` are looked at; `penalty` of the linear
     smoother, and of what is not known of an estimate, is in usual prompts. The component `labels` is what models score on a foreseen source label, `tasks` that and what discovered
     tasks add to it; with `labels` false, source labels are not looked at. `answers` lets the networks learn to foresee answers where there
-    are any; `hidden` and `epochs` are theirs. `caution` routes by less of the advantages where that is better on inner folds.
+    are any; `hidden` and `epochs` are theirs. `caution` believes less of the advantages where inner folds did not keep what they promised.
     """
 
     components: tuple[str, ...] = DEFAULT_COMPONENTS

@@ -1,6 +1,6 @@
-"""How much each component's advantages count: least squares where models compete, drawn to equal weights. Pure functions.
+"""How much each component's advantages count: least squares where models compete, drawn to equal weights, and how much all of them do.
 
-They must not know how components were fitted; what they are given must be cross-fitted.
+Pure functions. They must not know how components were fitted; what they are given must be cross-fitted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ _COMPETES_WITHIN = 0.03
 _COMMON_SHARE = 0.5
 # Equal weights count for as much as this share of the evidence.
 _EQUAL_SHARE = 0.3
+_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 def competitive_weights(advantage: Array, foreseen: Array, mean: Array) -> Array:
@@ -39,6 +40,26 @@ def competitive_weights(advantage: Array, foreseen: Array, mean: Array) -> Array
     equal = max(float(agreement.sum() / gram.sum()), 0.0)
     prior = _EQUAL_SHARE * float(np.trace(gram)) / components
     return _non_negative(gram + prior * np.eye(components), agreement + prior * equal)
+
+
+def kept_share(score: Array, mean: Array, advantage: Array) -> float:
+    """Return the largest share of the advantages (prompts x models, cross-fitted) whose promise is kept: what choices by it gain over the
+    best single model by `mean` is at least what they were to gain.
+
+    Least squares asks how right estimates are on average, a choice only how right the highest of them is, which errs upwards most
+    often: among many models of about equal means, less is then believed. `score` is NaN where unknown.
+    """
+    known = np.isfinite(score)
+    best = int(np.argmax(mean))
+    rows = np.flatnonzero(known[:, best])
+    for share in _SHARES:
+        estimate = np.where(known, mean + share * advantage, -np.inf)[rows]
+        chosen = estimate.argmax(axis=1)
+        promised = estimate[np.arange(len(rows)), chosen] - estimate[:, best]
+        kept = score[rows, chosen] - score[rows, best]
+        if kept.sum() >= promised.sum():
+            return share
+    return _SHARES[-1]
 
 
 def _non_negative(gram: Array, agreement: Array) -> Array:
