@@ -129,9 +129,20 @@ def test_the_dearest_hour_counts() -> None:
     assert (model.input_price, model.output_price) == (5, 6)
 
 
-def test_writing_to_a_cache_is_told_where_it_is_dearer() -> None:
-    assert only(Listed("acme-5", priced(1, 2, cache_write_mtok=Decimal("1.25")))).cache_write == Decimal("1.25")
-    assert only(Listed("acme-5", priced(1, 2, cache_write_mtok=Decimal("0.5")))).cache_write is None
+def test_the_prices_of_a_cache_are_taken_where_they_are_listed() -> None:
+    cached = priced(
+        1, 2, cache_read_mtok=Decimal("0.1"), cache_write_mtok=Decimal("1.25"), cache_write_1h_mtok=Decimal(2)
+    )
+    model = only(Listed("acme-5", cached))
+    assert (model.cached_input_price, model.cache_write_price) == (Decimal("0.1"), Decimal("1.25"))
+    assert model.long_cache_write_price == 2
+    model = only(Listed("acme-5"))
+    assert (model.cached_input_price, model.cache_write_price, model.long_cache_write_price) == (None, None, None)
+
+
+def test_a_price_of_a_cache_that_rises_ends_the_window_too() -> None:
+    tiered = TieredPrices(base=Decimal("0.1"), tiers=[Tier(start=30_000, price=Decimal("0.2"))])
+    assert only(Listed("acme-5", priced(1, 2, cache_read_mtok=tiered))).context_window == 30_000
 
 
 def test_prices_are_rounded_up_to_six_decimals() -> None:

@@ -92,8 +92,7 @@ def _model_text(name: str, model: ChosenModel, provider: Provider) -> str:
         "      auth:",
         "        secretRef: {" + f"name: {provider.name}, key: {SECRET_KEY}" + "}",
         "  price:",
-        f'    inputPerMillionTokens: "{amount(model.input_price)}"{_cache_remark(model)}',
-        f'    outputPerMillionTokens: "{amount(model.output_price)}"',
+        *_prices(model),
         f"  contextWindowTokens: {model.context_window}{_window_remark(model)}",
         f"  maxOutputTokens: {min(SAFE_OUTPUT_TOKENS, model.context_window)}  # not in the price list",
     ]
@@ -105,10 +104,15 @@ def _limit_field(provider: Provider) -> list[str]:
     return [] if usual else [f"      outputLimitField: {provider.output_limit_field}"]
 
 
-def _cache_remark(model: ChosenModel) -> str:
-    if model.cache_write is None:
-        return ""
-    return f"  # writing to the provider's cache costs {amount(model.cache_write)}: put that here before you set a cost cap"
+def _prices(model: ChosenModel) -> list[str]:
+    listed = {
+        "input": model.input_price,
+        "cachedInput": model.cached_input_price,
+        "cacheWriteShort": model.cache_write_price,
+        "cacheWriteLong": model.long_cache_write_price,
+        "output": model.output_price,
+    }
+    return [f'    {name}PerMillionTokens: "{amount(price)}"' for name, price in listed.items() if price is not None]
 
 
 def _window_remark(model: ChosenModel) -> str:

@@ -63,7 +63,7 @@ class ChosenModel:
     """One model with its prices in US dollars per million tokens, at most 6 decimals, and where they hold.
 
     `context_window` is where the price would rise, if that is before the model's own window ends: then `whole_window` is that.
-    `cache_write` is the price of writing to the provider's cache where that is dearer than reading the input.
+    The prices of reading from the provider's cache and of writing to it, for its usual time and for a long one, are None where none is listed.
     """
 
     name: str
@@ -71,7 +71,9 @@ class ChosenModel:
     output_price: Decimal
     context_window: int
     whole_window: int
-    cache_write: Decimal | None
+    cached_input_price: Decimal | None
+    cache_write_price: Decimal | None
+    long_cache_write_price: Decimal | None
 
     @property
     def blended_price(self) -> Decimal:
@@ -129,19 +131,30 @@ def _chosen(listed: PriceList, now: datetime) -> ChosenModel | None:
     inputs, outputs = ([getattr(prices, f"{kind}_mtok", None) for prices in hours] for kind in ("input", "output"))
     if any(price is None for price in (*inputs, *outputs)):
         return None
-    rises = [tier.start for price in (*inputs, *outputs) for tier in getattr(price, "tiers", ())]
-    input_price = _rounded(max(_base(price) for price in inputs))
-    writes = [getattr(prices, "cache_write_mtok", None) for prices in hours]
-    dearest_write = max((_base(price) for price in writes if price is not None), default=Decimal(0))
+    reads, writes, long_writes = (
+        [price for prices in hours if (price := getattr(prices, f"cache_{kind}_mtok", None)) is not None]
+        for kind in ("read", "write", "write_1h")
+    )
+    rises = [
+        tier.start
+        for price in (*inputs, *outputs, *reads, *writes, *long_writes)
+        for tier in getattr(price, "tiers", ())
+    ]
     whole = min(listed.context_window, _LARGEST_CONTEXT)
     return ChosenModel(
         name=listed.id,
-        input_price=input_price,
-        output_price=_rounded(max(_base(price) for price in outputs)),
+        input_price=_dearest(inputs),
+        output_price=_dearest(outputs),
         context_window=min([whole, *rises]),
         whole_window=whole,
-        cache_write=_rounded(dearest_write) if dearest_write > input_price else None,
+        cached_input_price=_dearest(reads) if reads else None,
+        cache_write_price=_dearest(writes) if writes else None,
+        long_cache_write_price=_dearest(long_writes) if long_writes else None,
     )
+
+
+def _dearest(prices: Sequence[Any]) -> Decimal:
+    return _rounded(max(_base(price) for price in prices))
 
 
 def _base(price: Any) -> Decimal:
