@@ -9,7 +9,7 @@ from tests.support.sidecar import model_of, upstream_of
 
 from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
-from foresail_api.snapshot import SnapshotModel
+from foresail_api.snapshot import SnapshotModel, SnapshotPrice, SnapshotTier, SnapshotTokenPrices
 from foresail_router.decision.counts import InputBound, TokenCounts
 from foresail_router.decision.price import cost_nano, worst_case
 from foresail_router.decision.types import Candidate
@@ -102,6 +102,77 @@ def test_a_model_without_a_price_has_tokens_but_no_cost() -> None:
     assert settled == Settlement(SettlementBasis.REPORTED, billed(30, 20), None)
     assert total_cost([settled]) is None
     assert total_cost([]) is None
+
+
+TIERED = SnapshotPrice(
+    input_micro_dollars=2_500_000,
+    output_micro_dollars=10_000_000,
+    request_micro_dollars=0,
+    cached_input_micro_dollars=1_250_000,
+    cache_write_short_micro_dollars=3_125_000,
+    tiers=(
+        SnapshotTier(
+            above_input_tokens=1000,
+            prices=SnapshotTokenPrices(
+                input=5_000_000,
+                output=15_000_000,
+                cached_input=5_000_000,
+                cache_write_short=6_250_000,
+                cache_write_long=6_250_000,
+                image=5_000_000,
+                audio=5_000_000,
+            ),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("used", "basis", "cost"),
+    [
+        (
+            Used(TokenCounts(plain=300, cached=400, written_short=200, output_tokens=150)),
+            SettlementBasis.REPORTED,
+            3_375_000,
+        ),
+        (Used(TokenCounts()), SettlementBasis.REPORTED, 0),
+        (Used(generated_bytes=90, streamed=True), SettlementBasis.COUNTED, 7_625_000),
+        (Used(), SettlementBasis.ASSUMED, 9_275_000),
+    ],
+)
+def test_the_documented_example_of_settlements(used: Used, basis: SettlementBasis, cost: int) -> None:
+    model = MODEL.model_copy(update={"price": TIERED})
+    attempt = ended(AttemptOutcome.ANSWERED if used.usage else AttemptOutcome.BROKE, used)
+    settled = settle(attempt, model, candidate(1004, 100, 2, model), 2)
+    assert settled is not None
+    assert (settled.basis, settled.cost, settled.exceeds_bound) == (basis, cost, False)
+
+
+def test_a_bill_above_the_worst_case_is_said_even_if_its_tokens_are_not_more() -> None:
+    """Images that nobody sent, at a price above that of text."""
+    price = SnapshotPrice(
+        input_micro_dollars=10**6,
+        output_micro_dollars=10**6,
+        request_micro_dollars=0,
+        image_micro_dollars=9_000_000,
+    )
+    model = MODEL.model_copy(update={"price": price})
+    report = Used(TokenCounts(image=40, output_tokens=100))
+    settled = settle(ended(AttemptOutcome.ANSWERED, report), model, candidate(model=model), 1)
+    assert settled is not None
+    assert settled.exceeds_bound
+
+
+def test_media_count_in_what_is_assumed() -> None:
+    price = SnapshotPrice(
+        input_micro_dollars=10**6, output_micro_dollars=0, request_micro_dollars=0, image_micro_dollars=2 * 10**6
+    )
+    model = MODEL.model_copy(update={"price": price})
+    most = InputBound(40, image=1000)
+    chosen = Candidate("small", None, "", 100, 10, most, worst_case(price, most, 1, 100))
+    settled = settle(ended(AttemptOutcome.TIMED_OUT), model, chosen, 1)
+    assert settled is not None
+    assert (settled.input_tokens, settled.cost) == (1040, 40 * 1000 + 1000 * 2000)
 
 
 def test_an_attempt_ends_once() -> None:
