@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from foresail_api.common import micro_dollars, nano_dollars
+from foresail_api.compile_attempts import compiled_detection, compiled_fallback, compiled_timeouts
 from foresail_api.policy import Artifact, Objective, RoutingPolicy
 from foresail_api.pool import Auth, ModelPool, PoolModel, Upstream
 from foresail_api.pricing import Price, PriceTier
@@ -193,6 +194,8 @@ def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
         per_request_nano_dollars=None if limit is None else nano_dollars(limit),
         anonymous_allowed=spec.tenants.anonymous == Anonymous.ALLOW,
         tenants=_tenants(spec.tenants),
+        fallback=compiled_fallback(spec.fallback),
+        outlier_detection=compiled_detection(pool.spec.outlier_detection),
     )
 
 
@@ -228,6 +231,9 @@ def _upstream(upstream: Upstream, model: str, namespace: str) -> SnapshotUpstrea
         model=upstream.model or model,
         output_limit_field=upstream.output_limit_field,
         auth=_auth(upstream.auth),
+        timeouts=compiled_timeouts(upstream.timeouts),
+        on_client_cancel=upstream.on_client_cancel,
+        stream_usage=upstream.stream_usage,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from foresail_api.attempts import OnClientCancel, OutlierDetection, StreamUsage, Timeouts
 from foresail_api.common import (
     API_VERSION,
     LIST_SET,
@@ -151,6 +152,19 @@ class Upstream(ApiObject):
         description="Field in which this upstream takes the output limit: `MaxTokens` is `max_tokens`, `MaxCompletionTokens` is `max_completion_tokens`. Only this one is sent.",
     )
     auth: Auth | None = Field(None, description="Credential for this upstream. None is sent if absent.")
+    timeouts: Timeouts = Field(
+        default_factory=lambda: Timeouts(),
+        description="How long this upstream may take.",
+        json_schema_extra={"default": {}},
+    )
+    on_client_cancel: OnClientCancel = Field(
+        OnClientCancel.ABORT,
+        description="When the client of a stream leaves, `Abort` ends the upstream's work; `Drain` reads the rest for at most 30 seconds, so that its usage is learned.",
+    )
+    stream_usage: StreamUsage = Field(
+        StreamUsage.REQUESTED,
+        description="`Requested` asks this upstream for the usage of streams; `NotSupported` does not, for one that refuses `stream_options`.",
+    )
 
     @model_validator(mode="after")
     def _rules(self) -> Upstream:
@@ -192,7 +206,7 @@ class PoolModel(ApiObject):
         description="Name of the model, as the router's artifact knows it and as clients may ask for it."
     )
     upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=8), unique("name")] = Field(
-        description="Places that serve this same model. The first one that accepts a connection answers.",
+        description="Places that serve this same model, in the order in which they are tried.",
         json_schema_extra=list_map("name"),
     )
     price: Price | None = Field(
@@ -240,6 +254,11 @@ class ModelPoolSpec(ApiObject):
 
     models: Annotated[list[PoolModel], Field(min_length=1, max_length=64), unique("name")] = Field(
         description="The models, told apart by `name`.", json_schema_extra=list_map("name")
+    )
+    outlier_detection: OutlierDetection = Field(
+        default_factory=lambda: OutlierDetection(),
+        description="When an upstream that fails is left alone.",
+        json_schema_extra={"default": {}},
     )
 
 
