@@ -11,7 +11,6 @@ from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_o
 from tests.support.upstream import DONE, event, hangs, piece, running_upstream, send_events, streams
 
 from foresail_sidecar.fronts.http.settings import HttpSettings
-from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
 
 MESSAGES = [{"role": "user", "content": "x"}]
 
@@ -65,7 +64,7 @@ async def test_a_client_that_does_not_read_holds_nothing_for_ever() -> None:
     async def floods(asked, request):
         return await send_events(request, [event(piece("x" * 65536))] * 1000)
 
-    settings = HttpSettings(stalled_client_seconds=0.3, timeouts=UpstreamTimeouts())
+    settings = HttpSettings(stalled_client_seconds=0.3)
     async with (
         running_upstream(floods) as upstream,
         running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url))), settings) as sidecar,

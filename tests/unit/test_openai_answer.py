@@ -277,12 +277,14 @@ def test_a_cut_inside_of_a_large_event_ends_it_for_the_error_that_follows() -> N
         (b'data: {"choices": [{"index": 0, "delta": {}}], "error": {"message": "out of memory"}}\n\n', "out of memory"),
     ],
 )
-def test_an_error_event_is_found_and_the_sdk_raises_on_it(event: bytes, message: str) -> None:
+def test_an_error_event_is_found_and_kept_from_the_client(event: bytes, message: str) -> None:
     relayed, ending, _ = read([events(ANSWER[1]) + event + events("[DONE]")])
     assert ending.kind == EndingKind.ERROR
     assert ending.error == message
-    with pytest.raises(sdk.APIError):
-        sdk_reads(relayed)
+    assert b"error" not in relayed
+    assert b"DONE" not in relayed
+    with pytest.raises(sdk.APIError, match="the upstream failed"):
+        sdk_reads(relayed + error_event("the upstream failed", "upstream_error", None))
 
 
 def sdk_reads(stream: bytes) -> str:

@@ -13,11 +13,12 @@ from foresail_api.reasons import Basis
 from foresail_router.decision.types import Decision, Refusal, RefusalKind
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
-from foresail_sidecar.fronts.http import answers, callers, errors
+from foresail_sidecar.fronts.http import answers, callers, errors, upstream_errors
 from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Problem
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
 from foresail_sidecar.protocols.openai.bodies import UpstreamError
 from foresail_sidecar.telemetry.metrics import Metrics
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
@@ -83,12 +84,23 @@ def test_every_error_is_documented() -> None:
 
 def test_every_limit_is_documented_with_its_default() -> None:
     settings = HttpSettings()
-    limits = {**dataclasses.asdict(settings), **dataclasses.asdict(settings.timeouts)}
-    limits.pop("timeouts")
+    limits = dataclasses.asdict(settings)
     documented = dict(row[:2] for row in rows(HTTP, 3))
     assert {name: f"{value:g}" for name, value in limits.items()} == {
         name.strip("`"): f"{float(value):g}" for name, value in documented.items() if name.strip("`") in limits
     }
+
+
+def _failures() -> list[AttemptFailed]:
+    said = UpstreamError("x", "invalid_request_error", None, "upstream_refused")
+    return [
+        upstream_errors.error_event("x", "m"),
+        upstream_errors.stream_cut("m"),
+        upstream_errors.no_completion(None, "m"),
+        upstream_errors.not_streamed("m"),
+        *(upstream_errors.connection_failed(UpstreamFailure(kind, "x"), "m", "first") for kind in FailureKind),
+        *(upstream_errors.status_failed(status, said, "m", {}) for status in (302, 401, 403, 408, 429, 500, 503)),
+    ]
 
 
 def _problems() -> list[Problem]:
@@ -112,9 +124,6 @@ def _problems() -> list[Problem]:
         errors.failed(None),
         errors.no_such_path(404, "x", "GET", "/", None),
         errors.no_such_path(405, "x", "GET", "/", "POST"),
-        errors.broken_answer(None, "m"),
-        errors.unreachable("m", {}),
         *(errors.refusal(refusal) for refusal in refusals),
-        *(errors.failure(UpstreamFailure(kind, "x"), "m") for kind in FailureKind),
-        *(errors.upstream_status(status, UpstreamError("x"), "m", {}) for status in (401, 403, 500)),
+        *(failed.problem for failed in _failures()),
     ]

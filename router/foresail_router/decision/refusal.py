@@ -47,11 +47,14 @@ def scoring_failed(scoring_error: str, snapshot: Snapshot) -> Refusal:
 def no_eligible_model(candidates: Sequence[Candidate], cap: int | None) -> Refusal:
     """Return the refusal that lists why each model is out; one that the cap alone decides names the cap and the smallest that fits.
 
-    `cap` is in nano-dollars, None where none applies.
+    A model that is out for now is worth waiting for, whatever keeps the others out. `cap` is in nano-dollars, None where none applies.
     """
     asked = [candidate for candidate in candidates if candidate.elimination != Elimination.NOT_REQUESTED]
     over_cap = [candidate for candidate in asked if candidate.elimination in _BY_CAP]
     listed = "; ".join(f"{candidate.model}: {candidate.elimination} ({candidate.detail})" for candidate in asked)
+    if any(candidate.elimination == Elimination.UNHEALTHY for candidate in asked):
+        message = f"No model can answer this request now. {listed}. To get an answer: try again later."
+        return Refusal(RefusalKind.NO_HEALTHY_UPSTREAM, message)
     if over_cap and cap is not None:
         return Refusal(RefusalKind.COST_CAP_EXCEEDED, f"{_over_cap(over_cap, cap)} {listed}.")
     remedies = [_REMEDIES[reason] for reason in _REMEDIES if any(reason == model.elimination for model in asked)]

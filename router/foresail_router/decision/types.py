@@ -75,6 +75,7 @@ class RefusalKind(StrEnum):
     NO_ELIGIBLE_MODEL = "NoEligibleModel"
     COST_CAP_EXCEEDED = "CostCapExceeded"
     SCORING_FAILED = "ScoringFailed"
+    NO_HEALTHY_UPSTREAM = "NoHealthyUpstream"
 
 
 @dataclass(frozen=True, slots=True)

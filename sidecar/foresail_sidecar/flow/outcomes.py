@@ -15,6 +15,7 @@ class RequestOutcome(StrEnum):
     UNKNOWN_MODEL = "UnknownModel"
     NO_ELIGIBLE_MODEL = "NoEligibleModel"
     SCORING_FAILED = "ScoringFailed"
+    UNHEALTHY = "Unhealthy"
     OVERLOADED = "Overloaded"
     NOT_READY = "NotReady"
     UPSTREAM_REFUSED = "UpstreamRefused"

@@ -15,6 +15,7 @@ from foresail_router.decision.types import Candidate, Decision, NeutralRequest
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
 from foresail_sidecar.flow.decide import Decided
 from foresail_sidecar.flow.decision_line import decision_line
+from foresail_sidecar.flow.failures import Failure
 from foresail_sidecar.flow.learned import Calibrator
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
@@ -49,6 +50,8 @@ class Exchange:
     settled: dict[str, Settlement] = field(default_factory=dict)
     overhead_seconds: float | None = None
     outcome: RequestOutcome = RequestOutcome.FAILED
+    asked: Candidate | None = None
+    draining: bool = False
     attempts: AttemptLog = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -57,7 +60,9 @@ class Exchange:
 
     @property
     def chosen(self) -> Candidate | None:
-        """The model that was asked, if one was."""
+        """The model that was asked last, or else the one that is to be asked, if any is."""
+        if self.asked is not None:
+            return self.asked
         return None if self.decision is None else self.decision.chosen
 
     @property
@@ -89,6 +94,20 @@ def record_overhead(memory: Memory, exchange: Exchange, seconds: float) -> None:
 def record_first_byte(memory: Memory, exchange: Exchange, model: str, seconds: float) -> None:
     """Count how long the upstream took until there was something to relay."""
     memory.metrics.first_byte_seconds.labels(_policy(exchange), model).observe(seconds)
+
+
+def record_retry(memory: Memory, exchange: Exchange, failure: Failure, following: Candidate) -> None:
+    """Count an attempt that follows a failure, and that another model than before takes over."""
+    policy, failed = _policy(exchange), exchange.chosen
+    model = NO_MODEL if failed is None else failed.model
+    memory.metrics.retries.labels(policy, model, failure.value).inc()
+    if following.model != model:
+        memory.metrics.fallbacks.labels(policy, following.model).inc()
+
+
+def record_ejection(memory: Memory, model: str, upstream: str) -> None:
+    """Count an upstream that is left alone from now on because of its failures."""
+    memory.metrics.ejections.labels(model, upstream).inc()
 
 
 def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> Settlement | None:

@@ -61,6 +61,18 @@ class Metrics:
         self.bound_exceeded = self._counter(
             "bound_exceeded", "Answers whose reported usage exceeds what was bounded before sending.", ("model",)
         )
+        self.retries = self._counter(
+            "retries", "Attempts after a failure, by the model and the failure.", ("policy", "model", "failure")
+        )
+        self.fallbacks = self._counter(
+            "fallbacks", "Attempts that another model took over after a failure.", ("policy", "model")
+        )
+        self.ejections = self._counter(
+            "upstream_ejections", "Times that an upstream was left alone for its failures.", ("model", "upstream")
+        )
+        self.drained_streams = self._counter(
+            "drained_streams", "Streams that were read on after their client had left, by how they ended.", ("outcome",)
+        )
         self.in_flight = Gauge("foresail_in_flight_requests", "Requests under way.", registry=self.registry)
         self.buffered_bytes = Gauge(
             "foresail_buffered_bytes", "Bytes of bodies and whole answers that are held.", registry=self.registry

@@ -22,6 +22,8 @@ from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
 _READ_BUFFER_BYTES = 64 * 1024
 # Larger bodies are written in pieces, between which other requests go on.
 _WRITTEN_AT_ONCE_BYTES = 1024 * 1024
+# Below the 5 seconds after which common servers close an idle connection, so that none is used while it closes.
+_KEEP_IDLE_CONNECTION_SECONDS = 3.0
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 # Headers are ours to the last one: what the client did not send and we do not need is not made up.
 _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -30,23 +32,25 @@ _NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 class UpstreamAnswer:
     """The head of an answer, and its body to be read once."""
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_seconds: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, timeouts: UpstreamTimeouts, deadline: float) -> None:
         self._response = response
-        self._idle_seconds = idle_seconds
+        self._timeouts = timeouts
+        self._deadline = deadline
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
         self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise `UpstreamFailure` if it breaks off or pauses for too long."""
-        content = self._response.content
+        content, idle, now = self._response.content, self._timeouts.idle, asyncio.get_running_loop().time
         while True:
             try:
-                async with asyncio.timeout(self._idle_seconds):
+                async with asyncio.timeout_at(min(now() + idle, self._deadline)):
                     piece = await content.readany()
             except TimeoutError:
+                late = f"took longer than {self._timeouts.total:g} s" if now() >= self._deadline else ""
                 raise UpstreamFailure(
-                    FailureKind.TIMED_OUT, f"the upstream sent nothing for {self._idle_seconds:g} s"
+                    FailureKind.TIMED_OUT, f"the upstream {late or f'sent nothing for {idle:g} s'}"
                 ) from None
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise UpstreamFailure(
@@ -80,19 +84,19 @@ class UpstreamAnswer:
 class UpstreamClient:
     """Sends requests over connections that it keeps. To be used as an asynchronous context manager."""
 
-    def __init__(self, timeouts: UpstreamTimeouts) -> None:
+    def __init__(self, timeouts: UpstreamTimeouts | None = None) -> None:
+        """`timeouts` go before those of the targets."""
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             limit=0,  # requests under way are bounded where they come in
-            keepalive_timeout=self._timeouts.keep_idle_connection,
+            keepalive_timeout=_KEEP_IDLE_CONNECTION_SECONDS,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect, sock_read=None),
             read_bufsize=_READ_BUFFER_BYTES,
             skip_auto_headers=_NEVER_ADDED,
             trust_env=False,
@@ -106,18 +110,26 @@ class UpstreamClient:
             await self._session.close()
             self._session = None
 
-    async def ask(self, target: Target, headers: Sequence[Field], body: bytes) -> UpstreamAnswer:
+    async def ask(
+        self, target: Target, headers: Sequence[Field], body: bytes, deadline: float | None = None
+    ) -> UpstreamAnswer:
         """Send one request and return the answer's head; raise `UpstreamFailure`.
 
-        Nothing is tried twice here: once a request may have reached an upstream, that may bill it. Redirects are not followed.
+        `deadline`, by the clock of the event loop, is when the whole answer must have come; the total time-out after now if absent. Nothing is tried twice here: once a request may have reached an upstream, that may bill it. Redirects are not followed.
         """
         if self._session is None:
             raise RuntimeError("the client is closed")
+        timeouts, now = self._timeouts or target.timeouts, asyncio.get_running_loop().time()
+        deadline = now + timeouts.total if deadline is None else deadline
         try:
-            async with asyncio.timeout(self._timeouts.connect + self._timeouts.first_byte):
+            async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)):
                 data = body if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 response = await self._session.post(
-                    target.url, data=data, headers=CIMultiDict(headers), allow_redirects=False
+                    target.url,
+                    data=data,
+                    headers=CIMultiDict(headers),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=None),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
@@ -128,19 +140,20 @@ class UpstreamClient:
             ) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
             raise UpstreamFailure(
-                FailureKind.TIMED_OUT, f"the upstream gave no answer within {self._timeouts.first_byte:g} s"
+                FailureKind.TIMED_OUT,
+                f"the upstream gave no answer within {min(timeouts.first_byte, deadline - now):g} s",
             ) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamFailure(
                 FailureKind.BROKEN, f"the upstream gave no valid answer ({type(error).__name__})"
             ) from None
-        return self._checked(response)
+        return self._checked(response, timeouts, deadline)
 
-    def _checked(self, response: aiohttp.ClientResponse) -> UpstreamAnswer:
+    def _checked(self, response: aiohttp.ClientResponse, timeouts: UpstreamTimeouts, deadline: float) -> UpstreamAnswer:
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in _DECODED:
             response.close()
             raise UpstreamFailure(
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
-        return UpstreamAnswer(response, self._timeouts.idle)
+        return UpstreamAnswer(response, timeouts, deadline)

@@ -16,7 +16,7 @@ _PATTERNS = tuple(
         r"https?://\S+",
         r"\bbearer\s+\S+",
         # Keys, organisations and projects, as providers name them: a short prefix and an identifier.
-        r"\b(?:sk|pk|rk|ak|gsk|xai|hf|key|org|proj|project|acct|account|user|tenant|sess|req|deployment)[-_][-_*.a-z0-9]{6,}",
+        r"\b(?:sk|pk|rk|ak|gsk|xai|hf|key|org|proj|project|acct|account|user|tenant|sess|req|deployment)[-_][-_*.a-z0-9]{5,}[-_*a-z0-9]",
         r"\b(?:AKIA|ASIA|AIza)[-_a-z0-9]{12,}",
         # An identifier in a text is long and mixes digits and letters.
         r"\b(?=[-_a-z0-9]*[0-9])(?=[-_a-z0-9]*[a-z])[-_a-z0-9]{28,}\b",

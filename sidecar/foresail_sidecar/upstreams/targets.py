@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
+from foresail_api.attempts import OnClientCancel, StreamUsage
 from foresail_api.pool import AuthScheme, OutputLimitField
 from foresail_api.snapshot import SnapshotModel, SnapshotUpstream
 from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.upstreams.timeouts import DEFAULT_TIMEOUTS, UpstreamTimeouts
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One upstream, ready to be asked: `headers` hold the pool's credential and override whatever the client sent.
 
-    `credential` is None where none is sent.
+    `credential` is None where none is sent. `drains` says that a stream is read on when its client leaves, `asks_usage` that streams
+    may be asked for their usage.
     """
 
     name: str
@@ -28,10 +31,14 @@ class Target:
     output_limit_field: OutputLimitField
     headers: Mapping[str, str] = field(repr=False)
     credential: str | None = field(repr=False)
+    timeouts: UpstreamTimeouts = DEFAULT_TIMEOUTS
+    drains: bool = False
+    asks_usage: bool = True
 
-    def masked(self, text: str | None) -> str | None:
-        """Return what an upstream said without the pool's credential, which some repeat in their errors."""
-        return text.replace(self.credential, "***") if text and self.credential else text
+    @property
+    def key(self) -> tuple[str, URL]:
+        """What tells this upstream from others over changes of the configuration: its name in the pool alone could move."""
+        return self.name, self.url
 
 
 def targets_of(state: ServingState, path: str) -> dict[str, tuple[Target, ...]]:
@@ -48,7 +55,19 @@ def _targets(model: SnapshotModel, state: ServingState, path: str) -> list[Targe
         credential = None if upstream.auth is None else state.credential(upstream.auth)
         if upstream.auth is None or credential is not None:
             url, headers = URL(upstream.url + path, encoded=True), _headers(upstream, credential)
-            targets.append(Target(upstream.name, url, upstream.model, upstream.output_limit_field, headers, credential))
+            targets.append(
+                Target(
+                    name=upstream.name,
+                    url=url,
+                    model=upstream.model,
+                    output_limit_field=upstream.output_limit_field,
+                    headers=headers,
+                    credential=credential,
+                    timeouts=UpstreamTimeouts.of(upstream.timeouts),
+                    drains=upstream.on_client_cancel == OnClientCancel.DRAIN,
+                    asks_usage=upstream.stream_usage == StreamUsage.REQUESTED,
+                )
+            )
     return targets
 
 

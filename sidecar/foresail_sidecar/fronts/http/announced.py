@@ -5,6 +5,7 @@ It must not know what a client is told.
 
 from __future__ import annotations
 
+from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import Used
 from foresail_sidecar.flow.outcomes import AttemptOutcome
 from foresail_sidecar.flow.record import Exchange, Memory, record_attempt
@@ -12,15 +13,20 @@ from foresail_sidecar.protocols.answers import AnswerMachine
 
 
 class AnnouncedAttempt:
-    """An attempt from before anything of it is sent. `machine` is there as soon as an answer has begun, `streamed` or in one piece."""
+    """An attempt from before anything of it is sent. `machine` is there as soon as an answer has begun, `streamed` or in one piece.
 
-    def __init__(self, memory: Memory, exchange: Exchange, model: str, upstream: str) -> None:
+    `id` is the key of its settlement.
+    """
+
+    def __init__(self, memory: Memory, exchange: Exchange, candidate: Candidate, upstream: str) -> None:
         self.machine: AnswerMachine | None = None
         self.streamed = False
         self._memory = memory
         self._exchange = exchange
-        self._attempt = exchange.attempts.attempt_started(model, upstream)
+        self._attempt = exchange.attempts.attempt_started(candidate.model, upstream)
         self._ended = False
+        exchange.asked = candidate
+        self.id = self._attempt.id
 
     def end(self, outcome: AttemptOutcome) -> None:
         """Announce the end and settle it; only the first call counts."""

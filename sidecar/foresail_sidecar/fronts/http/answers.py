@@ -20,6 +20,7 @@ SCORING_ERROR = "x-foresail-scoring-error"
 OVERHEAD = "x-foresail-overhead-ms"
 COST = "x-foresail-cost-usd"
 COST_MAX = "x-foresail-cost-max-usd"
+MAX_TOKENS = "x-foresail-max-tokens"
 
 
 def problem_response(problem: Problem, exchange: Exchange | None = None) -> web.Response:
@@ -36,8 +37,8 @@ def exchange_headers(exchange: Exchange) -> dict[str, str]:
     headers = {DECISION_ID: exchange.decision_id}
     decision = exchange.decision
     if decision is not None:
-        if decision.chosen is not None:
-            headers[MODEL] = decision.chosen.model
+        if exchange.chosen is not None:
+            headers[MODEL] = exchange.chosen.model
         if decision.basis is not None:
             headers[BASIS] = decision.basis.value
         if decision.scoring_error is not None:
@@ -52,6 +53,13 @@ def cost_headers(exchange: Exchange) -> dict[str, str]:
     return {} if exchange.cost is None else {COST: dollars(exchange.cost)}
 
 
-def worst_case_headers(chosen: Candidate) -> dict[str, str]:
-    """Return the most that an answer can cost; nothing where no bound can be given."""
-    return {} if chosen.worst_case is None else {COST_MAX: dollars(chosen.worst_case)}
+def worst_case_headers(exchange: Exchange, asked: Candidate) -> dict[str, str]:
+    """Return the most that a request can cost, what earlier attempts cost included; nothing where no bound can be given."""
+    if asked.worst_case is None:
+        return {}
+    return {COST_MAX: dollars(asked.worst_case + (exchange.cost or 0))}
+
+
+def limit_headers(asked: Candidate) -> dict[str, str]:
+    """Return the output limit that was forwarded."""
+    return {MAX_TOKENS: str(asked.output_limit)}

@@ -5,6 +5,7 @@ Owns the list of paths. It must not know what any handler does, nor how the proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -51,7 +52,7 @@ def create_application(
     in_flight = InFlight(settings.most_in_flight)
     buffered = BufferedBytes(settings.buffered_bytes)
     application = web.Application(middlewares=[_errors_in_one_shape])
-    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(settings.timeouts), in_flight, buffered)
+    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(), in_flight, buffered)
     application.on_response_prepare.append(_finish_headers)
     application.cleanup_ctx.append(_upstream_connections)
     application.add_routes(
@@ -68,7 +69,7 @@ def create_application(
 
 
 async def _upstream_connections(application: web.Application) -> AsyncIterator[None]:
-    async with application[CONTEXT].client:
+    async with application[CONTEXT].client, contextlib.aclosing(application[CONTEXT].drainer):
         yield
 
 

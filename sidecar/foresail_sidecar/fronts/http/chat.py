@@ -15,6 +15,7 @@ from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.record import Exchange, record_end
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.answers import problem_response
+from foresail_sidecar.fronts.http.attempting import Attempts, refused
 from foresail_sidecar.fronts.http.context import CONTEXT, Context
 from foresail_sidecar.fronts.http.deciding import consider
 from foresail_sidecar.fronts.http.errors import Refused
@@ -42,7 +43,8 @@ async def complete_chat(request: web.Request) -> web.StreamResponse:
         exchange.outcome = RequestOutcome.CLIENT_LEFT
         response = left.stream
     finally:
-        record_end(context.memory, exchange, status)
+        if not exchange.draining:
+            record_end(context.memory, exchange, status)
     return response
 
 
@@ -53,11 +55,11 @@ async def _answer(context: Context, request: web.Request, exchange: Exchange) ->
             async with interruption:
                 considered = await consider(context, request, exchange, held)
                 if considered.decision.chosen is None:
-                    raise Refused(errors.refusal(considered.decision))
+                    raise Refused(refused(context, considered))
                 forwarding = Forwarding(context, request, exchange, interruption, held)
-                return await forwarding.run(considered, considered.decision.chosen)
-    except Refused as refused:
-        problem = refused.problem
+                return await Attempts(context, exchange, considered, forwarding).run()
+    except Refused as said_no:
+        problem = said_no.problem
     except TooManyRequests:
         problem = errors.overloaded()
     except TimeoutError:
@@ -70,7 +72,6 @@ async def _answer(context: Context, request: web.Request, exchange: Exchange) ->
     exchange.outcome = problem.outcome
     if forwarding is None or forwarding.stream is None:
         return problem_response(problem, exchange)
-    # The head of the answer is out, so the stream itself has to say it, unless the upstream's own words already did.
-    said = forwarding.error_relayed
-    await forwarding.stream.break_off(b"" if said else openai.error_event(problem.message, problem.type, problem.code))
+    # The head of the answer is out, so the stream itself has to say it.
+    await forwarding.stream.break_off(openai.error_event(problem.message, problem.type, problem.code))
     return forwarding.stream

@@ -9,13 +9,16 @@ from aiohttp import web
 
 from foresail_sidecar.configuration.state import ServingHolder, ServingState
 from foresail_sidecar.flow.record import Memory
+from foresail_sidecar.flow.retries import RetryBudget
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.buffered import BufferedBytes
+from foresail_sidecar.fronts.http.draining import Drainer
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.in_flight import InFlight
 from foresail_sidecar.fronts.http.served import Served, ServedCache
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.upstreams.client import UpstreamClient
+from foresail_sidecar.upstreams.health import UpstreamHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,9 @@ class Context:
     in_flight: InFlight
     buffered: BufferedBytes
     cache: ServedCache = field(default_factory=ServedCache)
+    health: UpstreamHealth = field(default_factory=UpstreamHealth)
+    retries: RetryBudget = field(default_factory=RetryBudget)
+    drainer: Drainer = field(default_factory=Drainer)
     listeners: list[asyncio.AbstractServer] = field(default_factory=list)
 
     def take_readings(self) -> None:

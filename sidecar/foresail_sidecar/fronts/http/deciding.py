@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from math import ceil
 
 from aiohttp import web
 
+from foresail_api.reasons import Elimination
+from foresail_router.decision.conditions import RequestLimits, Unavailable
 from foresail_router.decision.types import Decision
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.decide import Standing, decide_request
@@ -37,6 +40,7 @@ class Considered:
     parsed: openai.ParsedChat
     decision: Decision
     arrived: float
+    limits: RequestLimits
 
 
 async def consider(context: Context, request: web.Request, exchange: Exchange, held: Held) -> Considered:
@@ -61,15 +65,35 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
         exchange.request = parsed.neutral
         if not caller.may_name(parsed.neutral.model, exchange.snapshot):
             raise Refused(errors.model_not_allowed())
-        standing = Standing(context.memory.calibrator.ratios, caller.limits, caller.allowed_models)
+        standing = Standing(
+            context.memory.calibrator.ratios, caller.limits, caller.allowed_models, _unavailable(context, served)
+        )
         decided = await decide_request(served.policy, parsed.neutral, standing)
     record_decision(context.memory, exchange, decided)
-    return Considered(served, parsed, decided.decision, arrived)
+    return Considered(served, parsed, decided.decision, arrived, caller.limits)
 
 
 def _admitted(context: Context, request: web.Request, state: ServingState | None) -> tuple[Served, Caller]:
     served = context.served(state)
     return served, caller_of(request.headers, served.policy.state)
+
+
+def _unavailable(context: Context, served: Served) -> dict[str, Unavailable]:
+    """Return the models none of whose upstreams can be asked just now, because they fail or asked for a pause."""
+    if context.health.untroubled:
+        return {}
+    left = {
+        model: context.health.seconds_until_available(served.targets[place].key for place in places)
+        for model, places in served.places.items()
+    }
+    return {
+        model: Unavailable(
+            Elimination.UNHEALTHY,
+            f"its upstreams failed repeatedly or asked to be left alone; the first is asked again in {ceil(seconds)} s",
+        )
+        for model, seconds in left.items()
+        if seconds > 0
+    }
 
 
 async def parsed_body(body: bytes) -> openai.ParsedChat:

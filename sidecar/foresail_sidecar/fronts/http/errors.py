@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from foresail_router.decision.types import Decision, RefusalKind
 from foresail_sidecar.flow.outcomes import RequestOutcome
-from foresail_sidecar.protocols.openai.bodies import UpstreamError
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
-UPSTREAM_ERROR = "upstream_error"
-_CREDENTIAL_REFUSED = frozenset({401, 403})
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
 _SOON: Mapping[str, str] = {"Retry-After": "1"}
 
 
@@ -133,8 +131,19 @@ def failed(decision_id: str | None) -> Problem:
     return Problem(500, SERVER_ERROR, "internal_error", f"the request failed here{where}", RequestOutcome.FAILED)
 
 
-def refusal(decision: Decision) -> Problem:
-    """Return the problem of a decision that no model may answer."""
+def no_healthy_upstream(message: str, seconds: float) -> Problem:
+    """Return the problem of a request that only failing upstreams could answer; the first is tried again in so many seconds."""
+    headers = {"Retry-After": whole_seconds(seconds)}
+    return Problem(503, SERVER_ERROR, "no_healthy_upstream", message, RequestOutcome.UNHEALTHY, None, headers)
+
+
+def whole_seconds(seconds: float) -> str:
+    """Return the value of a `Retry-After`: at least a second, because clients take 0 for none, and at most a minute."""
+    return str(max(1, ceil(min(seconds, _LONGEST_RETRY_AFTER_SECONDS))))
+
+
+def refusal(decision: Decision, healthy_in_seconds: float = 0.0) -> Problem:
+    """Return the problem of a decision that no model may answer; `healthy_in_seconds` is when to try again where health keeps them out."""
     refused = decision.refusal
     if refused is None:
         raise ValueError("the decision is no refusal")
@@ -145,54 +154,11 @@ def refusal(decision: Decision) -> Problem:
         case RefusalKind.SCORING_FAILED:
             code, outcome = "scoring_failed", RequestOutcome.SCORING_FAILED
             return Problem(503, SERVER_ERROR, code, refused.message, outcome, None, _SOON)
+        case RefusalKind.NO_HEALTHY_UPSTREAM:
+            return no_healthy_upstream(refused.message, healthy_in_seconds)
         case RefusalKind.COST_CAP_EXCEEDED:
             code, outcome = "cost_cap_exceeded", RequestOutcome.NO_ELIGIBLE_MODEL
             return Problem(400, INVALID_REQUEST, code, refused.message, outcome)
         case RefusalKind.NO_ELIGIBLE_MODEL:
             code, outcome = "no_eligible_model", RequestOutcome.NO_ELIGIBLE_MODEL
             return Problem(400, INVALID_REQUEST, code, refused.message, outcome)
-
-
-def failure(failed: UpstreamFailure, model: str) -> Problem:
-    """Return the problem of an attempt that was sent and gave no whole answer."""
-    message = f"model {model!r}: {failed}"
-    if failed.kind == FailureKind.TIMED_OUT:
-        return Problem(504, UPSTREAM_ERROR, "upstream_timeout", message, RequestOutcome.UPSTREAM_TIMED_OUT)
-    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
-
-
-def broken_answer(said: str | None, model: str) -> Problem:
-    """Return the problem of an answer that came, but not whole; `said` is the upstream's own message, if it gave one."""
-    message = f"the upstream of model {model!r} failed: {said or 'its answer is not whole'}"
-    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
-
-
-def not_streamed(model: str) -> Problem:
-    """Return the problem of a whole answer to a client that asked for a stream."""
-    message = f"the upstream of model {model!r} does not stream: it gave one whole answer; ask again without `stream`"
-    return Problem(502, UPSTREAM_ERROR, "upstream_error", message, RequestOutcome.UPSTREAM_BROKE)
-
-
-def unreachable(model: str, failures: Mapping[str, UpstreamFailure]) -> Problem:
-    """Return the problem of a model none of whose upstreams, by their names, could be sent the request."""
-    tried = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
-    message = f"model {model!r}: none of its upstreams could be asked; {tried}"
-    return Problem(502, UPSTREAM_ERROR, "upstream_unreachable", message, RequestOutcome.UPSTREAM_UNREACHABLE)
-
-
-def upstream_status(status: int, said: UpstreamError, model: str, headers: Mapping[str, str]) -> Problem:
-    """Return the problem of an upstream that answered with a status other than success; `said` is what its body says.
-
-    What the client can change is relayed with the upstream's status; what only the pool's owner can change is ours.
-    """
-    outcome = RequestOutcome.UPSTREAM_REFUSED
-    if status in _CREDENTIAL_REFUSED:
-        message = f"the upstream of model {model!r} refused the pool's credential (status {status}); its owner has to renew it"
-        return Problem(502, UPSTREAM_ERROR, "upstream_credential_refused", message, outcome)
-    message = f"the upstream of model {model!r} answered with status {status}"
-    message += f": {said.message}" if said.message else ""
-    if not 400 <= status < 500:
-        return Problem(502, UPSTREAM_ERROR, "upstream_error", message, outcome)
-    kept = {name: headers[name] for name in ("Retry-After",) if name in headers}
-    kind, code = said.type or INVALID_REQUEST, said.code or "upstream_refused"
-    return Problem(status, kind, code, message, outcome, said.param, kept)

@@ -1,7 +1,7 @@
-"""Forwards a decided request and relays the answer.
+"""Forwards a decided request to one upstream and relays the answer.
 
-Owns the attempts: each is announced to the flow, and the next upstream of the same model is asked only if nothing was sent to the one
-before. It must not know how a decision is taken, nor the fields of bodies.
+Owns one attempt at a time: each is announced to the flow and ended once, however it ends. It must not know what follows a failure,
+how a decision is taken, nor the fields of bodies.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.failures import AFTER_FIRST_BYTE, RULES
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
-from foresail_sidecar.flow.record import Exchange, record_first_byte, record_overhead
-from foresail_sidecar.fronts.http import answers, errors
+from foresail_sidecar.flow.record import Exchange, record_end, record_first_byte, record_overhead
+from foresail_sidecar.fronts.http import answers, upstream_errors
 from foresail_sidecar.fronts.http.announced import AnnouncedAttempt
 from foresail_sidecar.fronts.http.buffered import Held
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.deciding import Considered
-from foresail_sidecar.fronts.http.errors import Problem, Refused
 from foresail_sidecar.fronts.http.stream import ClientLeft, RelayedStream
+from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
 from foresail_sidecar.protocols import openai
-from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
+from foresail_sidecar.protocols.answers import AnswerMachine, EndingKind
 from foresail_sidecar.protocols.openai.bodies import UpstreamError
 from foresail_sidecar.upstreams.client import UpstreamAnswer
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+from foresail_sidecar.upstreams.failures import UpstreamFailure
 from foresail_sidecar.upstreams.headers import Field, merged, to_client, to_upstream
+from foresail_sidecar.upstreams.redaction import plain_word, redacted
 from foresail_sidecar.upstreams.targets import Target
 
 _EVENT_STREAM = "text/event-stream"
@@ -42,174 +43,196 @@ _ERROR_BODY_BYTES = 64 * 1024
 # Neither caches nor buffering proxies may hold a stream back.
 _STREAM_HEADERS = {"Content-Type": _EVENT_STREAM, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-_ATTEMPT_OUTCOMES = {
-    FailureKind.UNREACHABLE: AttemptOutcome.UNREACHABLE,
-    FailureKind.TIMED_OUT: AttemptOutcome.TIMED_OUT,
-    FailureKind.BROKEN: AttemptOutcome.BROKE,
-    FailureKind.TOO_LARGE: AttemptOutcome.BROKE,
-}
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the steps of one attempt share. `answer` is None before its head has come, and once it was handed on."""
+
+    candidate: Candidate
+    target: Target
+    announced: AnnouncedAttempt
+    asked: float
+    answer: UpstreamAnswer | None = None
 
 
 class Forwarding:
-    """One request on its way to an upstream and its answer on the way back.
+    """One request on its way to upstreams and its answer on the way back.
 
-    `stream` is the response once its head was sent; from then on an error can only be told inside of it. `error_relayed` says that
-    the upstream's own error was.
+    `stream` is the response once its head was sent; from then on an error can only be told inside of it.
     """
 
     def __init__(
         self, context: Context, request: web.Request, exchange: Exchange, interruption: asyncio.Timeout, held: Held
     ) -> None:
         self.stream: RelayedStream | None = None
-        self.error_relayed = False
         self._context = context
         self._request = request
         self._exchange = exchange
         self._interruption = interruption
         self._held = held
-        self._asked = 0.0
+        named = request.headers.getall("Connection", ())
+        self._passed = to_upstream(request.headers.items(), named)
 
-    async def run(self, considered: Considered, chosen: Candidate) -> web.StreamResponse:
-        """Return the finished response; raise `Refused` with what went wrong, `ClientLeft`, or `CancelledError`."""
-        named = self._request.headers.getall("Connection", ())
-        passed = to_upstream(self._request.headers.items(), named)
-        failures: dict[str, UpstreamFailure] = {}
-        for target in considered.served.targets[chosen.model]:
-            try:
-                return await self._attempt(considered, chosen, target, passed)
-            except UpstreamFailure as failure:
-                if failure.kind != FailureKind.UNREACHABLE:
-                    raise Refused(errors.failure(failure, chosen.model)) from None
-                failures[target.name] = failure
-        raise Refused(errors.unreachable(chosen.model, failures))
-
-    async def _attempt(
-        self, considered: Considered, chosen: Candidate, target: Target, passed: Sequence[Field]
+    async def attempt(
+        self, considered: Considered, candidate: Candidate, target: Target, deadline: float
     ) -> web.StreamResponse:
-        parsed = considered.parsed
-        body = openai.rewrite(
-            parsed, model=target.model, output_limit=chosen.output_limit, limit_field=target.output_limit_field
-        )
-        headers = merged(target.headers, passed)
-        attempt = AnnouncedAttempt(self._context.memory, self._exchange, chosen.model, target.name)
-        self._asked = time.perf_counter()
-        record_overhead(self._context.memory, self._exchange, self._asked - considered.arrived)
-        answer: UpstreamAnswer | None = None
+        """Return the finished response; raise `AttemptFailed`, `ClientLeft`, or `CancelledError`.
+
+        `deadline`, by the clock of the event loop, is when the answer must have ended.
+        """
+        announced = AnnouncedAttempt(self._context.memory, self._exchange, candidate, target.name)
+        attempt = _Attempt(candidate, target, announced, time.perf_counter())
+        record_overhead(self._context.memory, self._exchange, attempt.asked - considered.arrived)
         try:
-            answer = await self._context.client.ask(target, headers, body)
-            if answer.status != _OK:
-                problem = await _why_refused(answer, chosen.model, target)
-                attempt.end(AttemptOutcome.REFUSED)
-                raise Refused(problem)
-            stream = (parsed.neutral.stream and answer.content_type != _JSON) or answer.content_type == _EVENT_STREAM
-            attempt.streamed = stream
-            machine = attempt.machine = openai.answer_machine(stream=stream, wants_usage=parsed.wants_usage)
-            relay = self._relay_stream if stream else self._relay_whole
-            return await relay(answer, machine, attempt, chosen, target)
-        except UpstreamFailure as failure:
-            attempt.end(_ATTEMPT_OUTCOMES[failure.kind])
+            return await self._answer(considered, attempt, deadline)
+        except AttemptFailed as failed:
+            announced.end(RULES[failed.failure].outcome)
             raise
         except asyncio.CancelledError:
             # The only two who cancel: aiohttp when the client leaves, and the end of the process.
-            interrupted = self._interruption.expired()
-            attempt.end(AttemptOutcome.INTERRUPTED if interrupted else AttemptOutcome.CLIENT_LEFT)
+            if self._interruption.expired():
+                announced.end(AttemptOutcome.INTERRUPTED)
+            else:
+                self._client_left(attempt)
             raise
         except ClientLeft:
-            attempt.end(AttemptOutcome.CLIENT_LEFT)
+            self._client_left(attempt)
             raise
         finally:
-            attempt.end(AttemptOutcome.BROKE)
-            if answer is not None:
-                answer.close()
+            if not self._exchange.draining:
+                announced.end(AttemptOutcome.BROKE)
+            if attempt.answer is not None:
+                attempt.answer.close()
+
+    async def _answer(self, considered: Considered, attempt: _Attempt, deadline: float) -> web.StreamResponse:
+        parsed, target = considered.parsed, attempt.target
+        body = openai.rewrite(
+            parsed,
+            model=target.model,
+            output_limit=attempt.candidate.output_limit,
+            limit_field=target.output_limit_field,
+            ask_usage=target.asks_usage,
+        )
+        headers = merged({**target.headers, "X-Request-Id": attempt.announced.id}, self._passed)
+        try:
+            answer = attempt.answer = await self._context.client.ask(target, headers, body, deadline)
+            if answer.status != _OK:
+                said = await _what_it_said(answer, target)
+                raise upstream_errors.status_failed(answer.status, said, attempt.candidate.model, answer.headers)
+            stream = (parsed.neutral.stream and answer.content_type != _JSON) or answer.content_type == _EVENT_STREAM
+            attempt.announced.streamed = stream
+            machine = attempt.announced.machine = openai.answer_machine(stream=stream, wants_usage=parsed.wants_usage)
+            relay = self._relay_stream if stream else self._relay_whole
+            return await relay(attempt, answer, machine)
+        except UpstreamFailure as failure:
+            raise self._told(upstream_errors.connection_failed(failure, attempt.candidate.model, target.name)) from None
 
     async def _relay_whole(
-        self,
-        answer: UpstreamAnswer,
-        machine: AnswerMachine,
-        attempt: AnnouncedAttempt,
-        chosen: Candidate,
-        target: Target,
+        self, attempt: _Attempt, answer: UpstreamAnswer, machine: AnswerMachine
     ) -> web.StreamResponse:
+        model, exchange = attempt.candidate.model, self._exchange
         machine.feed(await answer.read(self._context.settings.answer_limit_bytes, self._held.take))
         ending = machine.finish()
         if ending.kind != EndingKind.COMPLETE:
-            attempt.end(_outcome(ending, machine))
-            raise Refused(errors.broken_answer(target.masked(ending.error), chosen.model))
-        attempt.end(AttemptOutcome.ANSWERED)
-        if self._exchange.request is not None and self._exchange.request.stream:
-            # A client that waits for events takes a whole answer for an empty stream.
-            raise Refused(errors.not_streamed(chosen.model))
-        self._first_byte(chosen)
-        self._exchange.outcome = RequestOutcome.ANSWERED
+            raise upstream_errors.no_completion(_masked(ending.error, attempt.target), model)
+        if exchange.request is not None and exchange.request.stream:
+            raise upstream_errors.not_streamed(model)
+        attempt.announced.end(AttemptOutcome.ANSWERED)
+        self._first_byte(attempt)
+        exchange.outcome = RequestOutcome.ANSWERED
         own = {"Content-Type": _JSON} if not answer.content_type else {}
-        own |= answers.exchange_headers(self._exchange) | answers.cost_headers(self._exchange)
+        own |= answers.exchange_headers(exchange) | answers.cost_headers(exchange)
+        own |= answers.limit_headers(attempt.candidate)
         body = ending.rest if len(ending.rest) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(ending.rest)
         return web.Response(body=body, headers=CIMultiDict(merged(own, _passed_back(answer))))
 
     async def _relay_stream(
-        self,
-        answer: UpstreamAnswer,
-        machine: AnswerMachine,
-        attempt: AnnouncedAttempt,
-        chosen: Candidate,
-        target: Target,
+        self, attempt: _Attempt, answer: UpstreamAnswer, machine: AnswerMachine
     ) -> web.StreamResponse:
-        stream = RelayedStream(self._stream_headers(answer, chosen), self._context.settings.stalled_client_seconds)
-        failure: UpstreamFailure | None = None
+        stream = RelayedStream(self._stream_headers(attempt, answer), self._context.settings.stalled_client_seconds)
+        model, failure = attempt.candidate.model, None
         try:
             async for received in answer.pieces():
                 relayed = b"".join(machine.feed(received))
                 if machine.error is not None and self.stream is None:
                     break  # nothing was sent yet, so the client gets a status instead of a stream
                 if relayed:
-                    await self._relay(stream, relayed, chosen)
+                    await self._relay(attempt, stream, relayed)
                 if machine.error is not None:
                     break
         except UpstreamFailure as broke_off:
-            failure = broke_off
+            failure = upstream_errors.connection_failed(broke_off, model, attempt.target.name)
         ending = machine.finish()
         if ending.rest and (self.stream is not None or ending.kind == EndingKind.COMPLETE):
-            await self._relay(stream, ending.rest, chosen)
-        if failure is not None and ending.kind != EndingKind.COMPLETE:
-            raise failure
+            await self._relay(attempt, stream, ending.rest)
+        if ending.kind == EndingKind.ERROR:
+            raise self._told(upstream_errors.error_event(_masked(ending.error, attempt.target), model))
         if ending.kind != EndingKind.COMPLETE:
-            self.error_relayed = ending.kind == EndingKind.ERROR
-            attempt.end(_outcome(ending, machine))
-            raise Refused(errors.broken_answer(target.masked(ending.error), chosen.model))
-        attempt.end(AttemptOutcome.ANSWERED)
+            raise self._told(failure or upstream_errors.stream_cut(model))
+        attempt.announced.end(AttemptOutcome.ANSWERED)
         self._exchange.outcome = RequestOutcome.ANSWERED
         return stream
 
-    async def _relay(self, stream: RelayedStream, piece: bytes, chosen: Candidate) -> None:
+    async def _relay(self, attempt: _Attempt, stream: RelayedStream, piece: bytes) -> None:
         if self.stream is None:
             # Until here, whatever went wrong could still be answered as an error with a status of its own.
             self.stream = stream
-            self._first_byte(chosen)
+            self._first_byte(attempt)
             await stream.begin(self._request)
         await stream.relay(piece)
 
-    def _first_byte(self, chosen: Candidate) -> None:
-        record_first_byte(self._context.memory, self._exchange, chosen.model, time.perf_counter() - self._asked)
+    def _told(self, failed: AttemptFailed) -> AttemptFailed:
+        """Return the failure as what it is once a part of the answer is with the client."""
+        if self.stream is not None:
+            failed.failure = AFTER_FIRST_BYTE.get(failed.failure, failed.failure)
+        return failed
 
-    def _stream_headers(self, answer: UpstreamAnswer, chosen: Candidate) -> list[Field]:
-        own = answers.exchange_headers(self._exchange) | answers.worst_case_headers(chosen) | _STREAM_HEADERS
-        return merged(own, _passed_back(answer))
+    def _client_left(self, attempt: _Attempt) -> None:
+        """End the attempt, or have the rest of its stream read where the upstream is to finish it."""
+        answer, announced, machine = attempt.answer, attempt.announced, attempt.announced.machine
+        context, exchange = self._context, self._exchange
+        if answer is None or machine is None or not (announced.streamed and attempt.target.drains):
+            announced.end(AttemptOutcome.CLIENT_LEFT)
+            return
+
+        def drained(outcome: AttemptOutcome) -> None:
+            announced.end(outcome)
+            context.memory.metrics.drained_streams.labels(outcome.value).inc()
+            record_end(context.memory, exchange, None)
+
+        if context.drainer.take(answer, machine, drained):
+            exchange.draining = True
+            attempt.answer = None
+        else:
+            announced.end(AttemptOutcome.CLIENT_LEFT)
+
+    def _first_byte(self, attempt: _Attempt) -> None:
+        seconds = time.perf_counter() - attempt.asked
+        record_first_byte(self._context.memory, self._exchange, attempt.candidate.model, seconds)
+
+    def _stream_headers(self, attempt: _Attempt, answer: UpstreamAnswer) -> list[Field]:
+        exchange, candidate = self._exchange, attempt.candidate
+        own = answers.exchange_headers(exchange) | answers.worst_case_headers(exchange, candidate) | _STREAM_HEADERS
+        return merged(own | answers.limit_headers(candidate), _passed_back(answer))
 
 
-def _outcome(ending: Ending, machine: AnswerMachine) -> AttemptOutcome:
-    """Return how an answer that is not whole counts: an upstream that says no instead of answering generated nothing."""
-    refused = ending.kind == EndingKind.ERROR and not machine.output_bytes
-    return AttemptOutcome.REFUSED if refused else AttemptOutcome.BROKE
-
-
-async def _why_refused(answer: UpstreamAnswer, model: str, target: Target) -> Problem:
+async def _what_it_said(answer: UpstreamAnswer, target: Target) -> UpstreamError:
     try:
         said = openai.read_error(await answer.read(_ERROR_BODY_BYTES))
     except UpstreamFailure as failure:
         # The status is known, which says more than that its explanation is not.
         said = UpstreamError(str(failure))
-    said = replace(said, message=target.masked(said.message) or "")
-    return errors.upstream_status(answer.status, said, model, answer.headers)
+    return replace(
+        said,
+        message=redacted(said.message, target.credential),
+        type=plain_word(said.type, target.credential),
+        param=plain_word(said.param, target.credential),
+        code=plain_word(said.code, target.credential),
+    )
+
+
+def _masked(said: str | None, target: Target) -> str | None:
+    return said and redacted(said, target.credential)
 
 
 def _passed_back(answer: UpstreamAnswer) -> list[Field]:

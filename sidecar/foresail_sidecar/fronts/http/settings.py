@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
+from dataclasses import dataclass
 
 MEBIBYTE = 1024 * 1024
 
@@ -26,4 +24,3 @@ class HttpSettings:
     buffered_bytes: int = 256 * MEBIBYTE
     most_in_flight: int = 4096
     stalled_client_seconds: float = 60.0
-    timeouts: UpstreamTimeouts = field(default_factory=UpstreamTimeouts)

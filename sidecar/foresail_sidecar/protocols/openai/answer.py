@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
-from foresail_sidecar.protocols.openai.bodies import error_event, error_in
+from foresail_sidecar.protocols.openai.bodies import error_in
 from foresail_sidecar.protocols.openai.sse import Event, EventReader
 from foresail_sidecar.protocols.openai.usage import usage_in
 
@@ -89,6 +89,8 @@ class StreamedAnswer:
         return Ending(kind, rest + b"\n\n" if rest or inside else b"", self.error)
 
     def _take(self, event: Event) -> bytes:
+        if self.error is not None:
+            return b""  # what follows an error could make the answer look whole
         if event.data is None:
             self.started = True
             self.output_bytes += len(event.raw)
@@ -103,7 +105,7 @@ class StreamedAnswer:
             return event.raw
         error = error_in(value)
         if error is not None or event.name == b"error":
-            return self._take_error(event, value)
+            return self._take_error(value)
         self.usage = usage_in(value) or self.usage
         choices = _choices(value)
         for choice in choices:
@@ -122,13 +124,11 @@ class StreamedAnswer:
         if choice.get("finish_reason") is not None:
             self._closed.add(index)
 
-    def _take_error(self, event: Event, value: Mapping[str, Any]) -> bytes:
-        """Relay an error event, in the one shape on which OpenAI's SDK raises."""
+    def _take_error(self, value: Mapping[str, Any]) -> bytes:
+        """Keep an error and relay nothing of it: its words can hold what clients must not learn."""
         error = error_in(value)
         self.error = error.message if error else "the upstream sent an error"
-        if value.get("error"):
-            return event.raw
-        return error_event(self.error, (error and error.type) or "upstream_error", error.code if error else None)
+        return b""
 
 
 def _is_whole(data: bytes) -> bool:

@@ -6,7 +6,9 @@ import re
 
 from foresail_sidecar.protocols.openai.bodies import UpstreamError
 
-_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large", "context_window_exceeded"})
+_CODES = frozenset(
+    {"context_length_exceeded", "string_above_max_length", "request_too_large", "context_window_exceeded"}
+)
 # Servers that send no code of their own; the words are those of the common ones.
 _WORDS = re.compile(
     r"context[ _-]?(?:length|window|size)|maximum context|max_model_len|prompt is too long|input is too long"

@@ -15,16 +15,18 @@ from foresail_sidecar.protocols.openai.spans import Member
 _Edit = tuple[int, int, str]
 
 
-def rewrite(parsed: ParsedChat, *, model: str, output_limit: int, limit_field: OutputLimitField) -> bytes:
+def rewrite(
+    parsed: ParsedChat, *, model: str, output_limit: int, limit_field: OutputLimitField, ask_usage: bool = True
+) -> bytes:
     """Return the body to forward: `model` and the output limit replaced, the limit in the declared field only.
 
-    A stream also asks for usage. Nothing else changes, not even white space.
+    A stream also asks for usage, unless `ask_usage` says that the upstream does not take that. Nothing else changes, not even white space.
     """
     named = parsed.members["model"]
     edits = [(named.value_start, named.value_end, json.dumps(model))]
     added: list[str] = []
     _set_limit(parsed.members, LIMIT_FIELDS[limit_field], output_limit, edits, added)
-    if parsed.neutral.stream and not parsed.wants_usage:
+    if ask_usage and parsed.neutral.stream and not parsed.wants_usage:
         _ask_for_usage(parsed, edits, added)
     if added:
         end = max(member.value_end for member in parsed.members.values())

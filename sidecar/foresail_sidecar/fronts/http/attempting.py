@@ -1,0 +1,184 @@
+"""The attempts of one request: at which upstreams, in which order, how many, and how much each may still cost.
+
+Owns the loop over attempts, what it says of upstreams' health, and the cap on the sum. It must not know how an answer is relayed,
+nor what a failure is; the table of failures says what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from aiohttp import web
+
+from foresail_api.reasons import Elimination
+from foresail_router.decision.conditions import effective_cap
+from foresail_router.decision.eliminate import capped
+from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.failures import RULES, Failure, Place, Step, next_places
+from foresail_sidecar.flow.record import Exchange, record_ejection, record_retry
+from foresail_sidecar.flow.retries import backoff_seconds
+from foresail_sidecar.fronts.http import errors, upstream_errors
+from foresail_sidecar.fronts.http.context import Context
+from foresail_sidecar.fronts.http.deciding import Considered
+from foresail_sidecar.fronts.http.errors import Problem, Refused
+from foresail_sidecar.fronts.http.forward import Forwarding
+from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
+from foresail_sidecar.upstreams.targets import Target
+
+# The longest pause after which a request asks the upstream again that asked for it.
+_LONGEST_WAIT_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """A place that can be asked now, and the candidate with the output limit that the rest of the cap leaves."""
+
+    place: Place
+    candidate: Candidate
+    target: Target
+
+
+def refused(context: Context, considered: Considered) -> Problem:
+    """Return the problem of a decision that no model may answer."""
+    served, decision = considered.served, considered.decision
+    ill = [candidate.model for candidate in decision.candidates if candidate.elimination == Elimination.UNHEALTHY]
+    keys = [served.targets[place].key for model in ill for place in served.places[model]]
+    return errors.refusal(decision, context.health.seconds_until_available(keys))
+
+
+class Attempts:
+    """The attempts of one request, one after the other."""
+
+    def __init__(self, context: Context, exchange: Exchange, considered: Considered, forwarding: Forwarding) -> None:
+        self._context = context
+        self._exchange = exchange
+        self._considered = considered
+        self._forwarding = forwarding
+        self._snapshot = considered.served.policy.state.snapshot
+        self._began = asyncio.get_running_loop().time()
+        self._unreached: dict[str, dict[str, str]] = {}
+
+    async def run(self) -> web.StreamResponse:
+        """Return the finished response; raise `Refused` with what went wrong at last, `ClientLeft`, or `CancelledError`."""
+        fallback = self._snapshot.fallback
+        self._context.retries.request(fallback.retry_budget_percent)
+        places: Sequence[Place] = self._places()
+        chance = self._first_of(places)
+        if chance is None:
+            raise Refused(self._nobody_healthy(places))
+        number = 1
+        while True:
+            try:
+                return await self._attempt(chance)
+            except AttemptFailed as caught:
+                failed = caught
+            problem = self._problem(chance.place, failed)
+            if number >= fallback.max_attempts:
+                raise Refused(problem)
+            step = RULES[failed.failure].step
+            places = next_places(step, chance.place, places, other_models=fallback.other_models)
+            following = None if step == Step.RETURN else await self._following(chance, failed, places, number)
+            if following is None:
+                raise Refused(problem)
+            record_retry(self._context.memory, self._exchange, failed.failure, following.candidate)
+            chance, number = following, number + 1
+
+    def _places(self) -> tuple[Place, ...]:
+        order = self._considered.decision.order
+        models = order if self._snapshot.fallback.other_models else order[:1]
+        return tuple(place for model in models for place in self._considered.served.places[model])
+
+    def _first_of(self, places: Sequence[Place]) -> _Chance | None:
+        """Return the first place that is healthy, has time left, and whose model the rest of the cap affords."""
+        now = asyncio.get_running_loop().time()
+        for place in places:
+            target = self._considered.served.targets[place]
+            if not self._context.health.available(target.key) or now >= self._began + target.timeouts.total:
+                continue
+            candidate = self._affordable(place.model)
+            if candidate is not None:
+                return _Chance(place, candidate, target)
+        return None
+
+    def _affordable(self, name: str) -> Candidate | None:
+        """Return the decision's candidate, its limit lowered to what earlier attempts left of the cap; None if that is too little."""
+        decision, request = self._considered.decision, self._considered.parsed.neutral
+        candidate = next(candidate for candidate in decision.candidates if candidate.model == name)
+        cap, spent = effective_cap(self._snapshot, self._considered.limits), self._exchange.cost or 0
+        model = self._snapshot.model(name)
+        if cap is None or not spent or model is None:
+            return candidate
+        lowered = capped(request, model, candidate, max(0, cap - spent))
+        if lowered.elimination is not None:
+            return None
+        expected = 0 if candidate.estimate is None else ceil(candidate.estimate.output_tokens)
+        return None if lowered.output_limit < min(expected, candidate.output_limit) else lowered
+
+    async def _attempt(self, chance: _Chance) -> web.StreamResponse:
+        health, target = self._context.health, chance.target
+        health.asked(target.key)
+        try:
+            deadline = self._began + target.timeouts.total
+            response = await self._forwarding.attempt(self._considered, chance.candidate, target, deadline)
+        except AttemptFailed as failed:
+            self._note(chance, failed)
+            raise
+        except BaseException:
+            health.ended(target.key)
+            raise
+        health.answered(target.key)
+        return response
+
+    def _note(self, chance: _Chance, failed: AttemptFailed) -> None:
+        health, rule, key = self._context.health, RULES[failed.failure], chance.target.key
+        if rule.pauses and failed.pause_seconds is not None:
+            health.pause(key, failed.pause_seconds)
+        if not rule.unhealthy:
+            health.ended(key)
+            return
+        detection = self._snapshot.outlier_detection
+        ejected = health.failed(
+            key, ejected_after=detection.consecutive_failures, ejection_seconds=detection.ejection_seconds
+        )
+        if ejected:
+            record_ejection(self._context.memory, chance.place.model, chance.place.upstream)
+
+    async def _following(
+        self, chance: _Chance, failed: AttemptFailed, places: Sequence[Place], number: int
+    ) -> _Chance | None:
+        following = self._first_of(places)
+        wait = 0.0
+        if following is None:
+            pause = failed.pause_seconds or 0.0
+            if failed.failure != Failure.RATE_LIMITED or pause > _LONGEST_WAIT_SECONDS:
+                return None
+            wait = pause + backoff_seconds(number, random.random)
+            if asyncio.get_running_loop().time() + wait >= self._began + chance.target.timeouts.total:
+                return None
+            following = chance
+        # Where nothing was sent, a retry adds nothing to the load that the budget bounds.
+        free = failed.failure == Failure.UNREACHABLE
+        if not free and not self._context.retries.take(self._snapshot.fallback.retry_budget_percent):
+            return None
+        await asyncio.sleep(wait)
+        return following
+
+    def _problem(self, place: Place, failed: AttemptFailed) -> Problem:
+        if failed.failure != Failure.UNREACHABLE:
+            return failed.problem
+        unreached = self._unreached.setdefault(place.model, {})
+        unreached[place.upstream] = failed.detail
+        return upstream_errors.unreachable(place.model, unreached)
+
+    def _nobody_healthy(self, places: Sequence[Place]) -> Problem:
+        keys = [self._considered.served.targets[place].key for place in places]
+        models = ", ".join(dict.fromkeys(place.model for place in places))
+        message = (
+            f"no upstream of {models} is available: they failed repeatedly or asked to be left alone; try again later"
+        )
+        return errors.no_healthy_upstream(message, self._context.health.seconds_until_available(keys))
