@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.decisions import candidates_of, model, price, snapshot
+from tests.support.decisions import candidates_of, model, price, request, snapshot
 
 from foresail_api.reasons import Basis, Elimination
+from foresail_api.snapshot import SnapshotPrice, SnapshotTier, SnapshotTokenPrices
+from foresail_router.decision.counts import InputBound, TokenCounts
 from foresail_router.decision.objective import cost_weight
-from foresail_router.decision.price import dollars
+from foresail_router.decision.price import bound_input, cost_of, dollars, worst_case
 from foresail_sidecar.protocols.openai import parse_request
 
 CONCEPTS = Path(__file__).resolve().parents[2] / "docs" / "concepts"
@@ -49,6 +51,27 @@ def test_the_example_of_a_clamp_is_right() -> None:
 def test_the_examples_of_an_elimination_are_right(cap: str, reason: Elimination) -> None:
     (candidate,) = candidates_of(parse_request(HEAT_PUMP).neutral, snapshot(EXAMPLE, cap=cap))
     assert candidate.elimination == reason
+
+
+def test_the_example_of_a_cache_and_a_tier_is_right() -> None:
+    upper = dict.fromkeys(SnapshotTokenPrices.model_fields, 5_000_000)
+    upper |= {"output": 15_000_000, "cache_write_short": 6_250_000, "cache_write_long": 6_250_000}
+    tier = SnapshotTier(above_input_tokens=1000, prices=SnapshotTokenPrices(**upper))
+    cached = {"cached_input_micro_dollars": 1_250_000, "cache_write_short_micro_dollars": 3_125_000}
+    tiered = SnapshotPrice(**{**price("2.50", "10").model_dump(), **cached, "tiers": (tier,)})
+    bound = bound_input(model("m", overhead_tokens=64), request(input_bytes=940))
+    assert bound is not None
+    reported = TokenCounts(plain=300, cached=400, written_short=200, output_tokens=150)
+    told = (CONCEPTS / "cost-limits.md").read_text()
+    for figure in (
+        f"{bound.total:,} tokens",
+        f"| {worst_case(tiered, InputBound(1000), 2, 100):,} |",
+        f"| **{worst_case(tiered, bound, 2, 100):,}** |",
+        f"| {cost_of(tiered, reported):,} |",
+        f"| {worst_case(tiered, bound, 1, 90):,} |",
+        f"| {worst_case(tiered, bound, 2, 100):,} |",
+    ):
+        assert figure in told
 
 
 def test_the_cost_weights_that_the_documentation_names_are_right() -> None:

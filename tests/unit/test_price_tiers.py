@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.support.decisions import candidates_of, decision_of, model, request, snapshot
 
@@ -50,6 +50,7 @@ def counts_within(draw: st.DrawFn, bound: InputBound, most_output: int) -> Token
     return TokenCounts(plain, cached, written, short, long, image, audio, draw(st.integers(0, most_output)))
 
 
+@settings(deadline=None)
 @given(PRICES, BOUNDS, CHOICES, st.integers(0, 3000), st.data())
 def test_no_bill_within_the_bounds_exceeds_the_worst_case(
     price: SnapshotPrice, bound: InputBound, choices: int, limit: int, data: st.DataObject
@@ -58,6 +59,7 @@ def test_no_bill_within_the_bounds_exceeds_the_worst_case(
     assert cost_of(price, counts) <= worst_case(price, bound, choices, limit)
 
 
+@settings(deadline=None)
 @given(PRICES, BOUNDS, CHOICES, st.integers(0, 3000), st.integers(0, 10**9))
 def test_the_clamp_is_the_largest_limit_that_fits_in_every_tier(
     price: SnapshotPrice, bound: InputBound, choices: int, limit: int, cap: int
@@ -70,6 +72,7 @@ def test_the_clamp_is_the_largest_limit_that_fits_in_every_tier(
     assert clamped == limit or worst_case(price, bound, choices, clamped + 1) > cap
 
 
+@settings(deadline=None)
 @given(PRICES, BOUNDS, CHOICES, st.integers(0, 3000), st.integers(1, 3000))
 def test_a_limit_just_at_its_worst_case_is_not_clamped(
     price: SnapshotPrice, bound: InputBound, choices: int, limit: int, more: int
@@ -80,6 +83,7 @@ def test_a_limit_just_at_its_worst_case_is_not_clamped(
     assert clamped >= limit
 
 
+@settings(deadline=None)
 @given(PRICES, BOUNDS, CHOICES, st.integers(0, 3000))
 def test_the_worst_case_can_happen(price: SnapshotPrice, bound: InputBound, choices: int, limit: int) -> None:
     """The bound is not looser than it must be: in some tier, some division of the input into kinds costs just that."""
@@ -108,6 +112,7 @@ def test_the_worst_case_can_happen(price: SnapshotPrice, bound: InputBound, choi
     assert dearest == worst_case(price, bound, choices, limit)
 
 
+@settings(deadline=None)
 @given(PRICES, st.builds(TokenCounts, *[st.integers(0, 2000)] * 8))
 def test_a_cost_is_exact_and_rounded_up_once(price: SnapshotPrice, counts: TokenCounts) -> None:
     prices = next(table for above, table in reversed(price.tables) if counts.input_tokens > above or above == 0)
