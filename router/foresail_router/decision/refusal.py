@@ -67,5 +67,6 @@ def _over_cap(over_cap: Sequence[Candidate], cap: int) -> str:
     smallest, model = min(needed)
     return (
         f"This request can cost more than the cap of {dollars(cap)} USD per request: at worst, the cheapest answer costs "
-        f"{dollars(smallest)} USD ({model}). Shorten the input, ask for fewer answers, or raise `costLimits.perRequest`."
+        f"{dollars(smallest)} USD ({model}). Shorten the input, ask for fewer answers, or raise the cap: "
+        "`costLimits.perRequest`, or the request's own where that is lower."
     )
