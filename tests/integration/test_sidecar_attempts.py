@@ -33,7 +33,8 @@ from foresail_sidecar.fronts.http.settings import HttpSettings
 
 ROWS = failure_rows()
 MESSAGES: Any = [{"role": "user", "content": "x"}]
-QUICK = SnapshotTimeouts(connect_milliseconds=100, first_byte_milliseconds=200, idle_milliseconds=300)
+PATIENT = SnapshotTimeouts()
+QUICK = SnapshotTimeouts(connect_milliseconds=1000, first_byte_milliseconds=200, idle_milliseconds=300)
 SETTINGS = HttpSettings(answer_limit_bytes=1000)
 ONE = SnapshotOutlierDetection(consecutive_failures=1, ejection_seconds=30)
 FEW = SnapshotFallback(max_attempts=2)
@@ -51,6 +52,7 @@ class Case:
     script: Script | None
     basis: str | None
     body: Mapping[str, Any] = field(default_factory=dict)
+    timeouts: SnapshotTimeouts = PATIENT
 
 
 STREAM = {"stream": True}
@@ -64,23 +66,23 @@ CASES = {
     "ServerError": Case(fails(500), "Assumed"),
     "Unavailable": Case(fails(503, **{"Retry-After": "7"}), "Assumed"),
     "Unexpected": Case(says(302, b"", Location="http://127.0.0.1:1/"), "Assumed"),
-    "TimedOut": Case(hangs, "Assumed"),
+    "TimedOut": Case(hangs, "Assumed", {}, QUICK),
     "Broken": Case(disconnects, "Assumed"),
     "ErrorEvent": Case(streams(event({"error": {"message": "no"}})), "Counted", STREAM),
     "NoCompletion": Case(fails(200), "Assumed"),
     "TooLarge": Case(says(200, completion("x" * 2000, usage(3, 2))), "Assumed"),
     "NotStreamed": Case(says(200, completion("Hello.", usage(3, 2))), "Reported", STREAM),
     "StreamBroken": Case(streams(event(piece("one")), then="cut"), "Counted", STREAM),
-    "StreamStalled": Case(streams(event(piece("one")), then="hang"), "Counted", STREAM),
+    "StreamStalled": Case(streams(event(piece("one")), then="hang"), "Counted", STREAM, QUICK),
     "StreamError": Case(
         streams(event(piece("one")), event({"error": {"message": "no"}}), seconds_between=0.05), "Counted", STREAM
     ),
 }
 
 
-def small(*urls: str, **changes: Any) -> Any:
-    names = ("first", "second", "third")
-    upstreams = [upstream_of(url, name, timeouts=QUICK) for name, url in zip(names, urls, strict=False)]
+def small(first: str, *others: str, timeouts: SnapshotTimeouts = PATIENT, **changes: Any) -> Any:
+    upstreams = [upstream_of(first, "first", timeouts=timeouts)]
+    upstreams += [upstream_of(url, name) for name, url in zip(("second", "third"), others, strict=False)]
     return model_of("small", *upstreams, **changes)
 
 
@@ -115,7 +117,7 @@ async def test_where_the_request_goes_next(failure: str) -> None:
         running_upstream(answers()) as third,
     ):
         url = first.url if case.script else unreachable_url()
-        snapshot = snapshot_of(small(url, second.url), large(third.url))
+        snapshot = snapshot_of(small(url, second.url, timeouts=case.timeouts), large(third.url))
         async with running_sidecar(snapshot, SETTINGS) as sidecar:
             answer = await ask(sidecar, case.body)
             ended = await sidecar.metric("foresail_upstream_attempts_total", upstream="first", outcome=row.attempt)
@@ -140,7 +142,7 @@ async def test_what_the_client_is_told_at_last_and_what_it_cost(failure: str) ->
     case, row = CASES[failure], ROWS[failure]
     async with running_upstream(case.script or answers()) as upstream:
         url = upstream.url if case.script else unreachable_url()
-        async with running_sidecar(snapshot_of(small(url)), SETTINGS) as sidecar:
+        async with running_sidecar(snapshot_of(small(url, timeouts=case.timeouts)), SETTINGS) as sidecar:
             with pytest.raises(openai.APIStatusError) as caught:
                 await sidecar.openai().chat.completions.create(model="auto", messages=MESSAGES, **case.body)
             bases = [basis for basis in ("Reported", "Counted", "Assumed") if await settled(sidecar, basis)]
@@ -162,7 +164,7 @@ async def test_a_failure_after_the_first_byte_is_an_event_that_the_sdk_raises_on
     assert case.script is not None
     async with (
         running_upstream(case.script) as upstream,
-        running_sidecar(snapshot_of(small(upstream.url)), SETTINGS) as sidecar,
+        running_sidecar(snapshot_of(small(upstream.url, timeouts=case.timeouts)), SETTINGS) as sidecar,
     ):
         stream = await sidecar.openai().chat.completions.create(model="auto", messages=MESSAGES, stream=True)
         assert (await anext(stream)).choices[0].delta.content == "one"
@@ -179,7 +181,9 @@ async def test_what_a_failure_says_of_the_upstream(failure: str) -> None:
     case, row = CASES[failure], ROWS[failure]
     async with running_upstream(case.script or answers()) as upstream:
         url = upstream.url if case.script else unreachable_url()
-        async with running_sidecar(snapshot_of(small(url), outlier_detection=ONE), SETTINGS) as sidecar:
+        async with running_sidecar(
+            snapshot_of(small(url, timeouts=case.timeouts), outlier_detection=ONE), SETTINGS
+        ) as sidecar:
             await ask(sidecar, case.body)
             asked = len(upstream.asked)
             again = await ask(sidecar, case.body)
@@ -342,11 +346,12 @@ async def test_while_an_upstream_is_left_alone_others_answer_at_once() -> None:
 
 
 async def test_the_total_deadline_counts_from_the_first_attempt() -> None:
-    short = QUICK.model_copy(update={"total_milliseconds": 400})
+    long = SnapshotTimeouts(total_milliseconds=1000)
+    short = SnapshotTimeouts(connect_milliseconds=100, first_byte_milliseconds=100, total_milliseconds=1000)
     async with running_upstream(hangs) as first, running_upstream(hangs) as second:
-        upstreams = (upstream_of(first.url, timeouts=short), upstream_of(second.url, "second", timeouts=short))
+        upstreams = (upstream_of(first.url, timeouts=short), upstream_of(second.url, "second", timeouts=long))
         async with running_upstream(answers()) as third:
-            model = model_of("small", *upstreams, upstream_of(third.url, "third", timeouts=short))
+            model = model_of("small", *upstreams, upstream_of(third.url, "third", timeouts=long))
             async with running_sidecar(snapshot_of(model)) as sidecar:
                 answer = await sidecar.ask()
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
@@ -354,13 +359,13 @@ async def test_the_total_deadline_counts_from_the_first_attempt() -> None:
 
 
 async def test_an_answer_that_takes_longer_than_the_total_is_broken_off() -> None:
-    short = QUICK.model_copy(update={"total_milliseconds": 400})
-    slow = streams(*(event(piece("word ")) for _ in range(20)), seconds_between=0.1)
+    short = SnapshotTimeouts(total_milliseconds=800)
+    slow = streams(*(event(piece("word ")) for _ in range(40)), seconds_between=0.1)
     async with running_upstream(slow) as upstream:
         model = model_of("small", upstream_of(upstream.url, timeouts=short))
         async with running_sidecar(snapshot_of(model)) as sidecar:
             stream = await sidecar.openai().chat.completions.create(model="auto", messages=MESSAGES, stream=True)
-            with pytest.raises(openai.APIError, match=r"took longer than 0\.4 s"):
+            with pytest.raises(openai.APIError, match=r"took longer than 0\.8 s"):
                 async for _ in stream:
                     pass
 

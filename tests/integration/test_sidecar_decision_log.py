@@ -60,6 +60,7 @@ async def test_a_line_says_what_was_decided_and_what_it_cost(tmp_path: Path, str
         "artifact": None,
         "basis": "Cheapest",
         "scoring_error": None,
+        "tenant": "",
         "choice": "cheap",
         "refusal": None,
         "attempts": [

@@ -32,7 +32,7 @@ from foresail_sidecar.fronts.http.settings import HttpSettings
 
 KEY = SnapshotAuth(scheme=AuthScheme.BEARER, header_name="Authorization", secret_name="keys", secret_key="key")
 MESSAGES = [{"role": "user", "content": "x"}]
-SHORT = SnapshotTimeouts(connect_milliseconds=100, first_byte_milliseconds=200, idle_milliseconds=200)
+SHORT = SnapshotTimeouts(connect_milliseconds=1000, first_byte_milliseconds=200, idle_milliseconds=200)
 
 
 async def raw_stream(sidecar, **body):

@@ -48,6 +48,9 @@ spec:
           model: small-2026
           outputLimitField: MaxCompletionTokens
           auth: {scheme: Header, headerName: api-key, secretRef: {name: keys.example, key: small_key}}
+          timeouts: {connectMilliseconds: 2000, firstByteSeconds: 60, idleSeconds: 30, totalSeconds: 600}
+          onClientCancel: Drain
+          streamUsage: NotSupported
       price:
         inputPerMillionTokens: "0.25"
         outputPerMillionTokens: "2.00"
@@ -72,6 +75,7 @@ spec:
       defaultMaxOutputTokens: 512
       minOutputTokens: 16
       capabilities: [Tools, JSONSchema]
+  outlierDetection: {consecutiveFailures: 3, ejectionSeconds: 20}
 """
 
 BACKEND_POOL = """
@@ -106,6 +110,7 @@ spec:
     failureMode: FailClose
   objective: {tradeoff: {costWeightPercent: 50}}
   costLimits: {perRequest: "0.01"}
+  fallback: {maxAttempts: 2, models: Same, retryBudgetPercent: 10}
   tenants:
     anonymous: Allow
     apiKeys: {secretRef: {name: tenants}}
@@ -250,6 +255,13 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         8192,
         "spec.models[0]",
         "`price.tiers[].aboveInputTokens` must be less than `contextWindowTokens`",
+    ),
+    (
+        "full pool",
+        (*UPSTREAM, "timeouts", "firstByteSeconds"),
+        601,
+        "spec.models[0].upstreams[0].timeouts",
+        "`firstByteSeconds` must be less than or equal to `totalSeconds`",
     ),
     (
         "minimal policy",

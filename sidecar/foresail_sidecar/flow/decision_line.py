@@ -22,7 +22,7 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
 
     Money is in whole nano-dollars. What is not known is null, and a field is never left out.
     """
-    decision, request, chosen = exchange.decision, exchange.request, exchange.chosen
+    decision, request, asked = exchange.decision, exchange.request, exchange.chosen
     overhead = exchange.overhead_seconds
     return {
         "time": ended,
@@ -34,7 +34,7 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "basis": None if decision is None else decision.basis,
         "scoring_error": None if decision is None else decision.scoring_error,
         "candidates": [] if decision is None else [_candidate(candidate) for candidate in decision.candidates],
-        "choice": None if chosen is None else chosen.model,
+        "choice": None if decision is None or decision.chosen is None else decision.chosen.model,
         "refusal": None if decision is None or decision.refusal is None else decision.refusal.kind,
         "attempts": [
             _attempt(attempt, exchange.settled.get(attempt.attempt.id)) for attempt in exchange.attempts.ended
@@ -43,7 +43,7 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "outcome": exchange.outcome,
         "status": status,
         "stream": None if request is None else request.stream,
-        "max_tokens": None if chosen is None else chosen.output_limit,
+        "max_tokens": None if asked is None else asked.output_limit,
         "overhead_ms": None if overhead is None else round(overhead * 1000, 3),
         "latency_ms": round(seconds * 1000, 3),
     }

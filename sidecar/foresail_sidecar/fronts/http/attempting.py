@@ -151,22 +151,20 @@ class Attempts:
     async def _following(
         self, chance: _Chance, failed: AttemptFailed, places: Sequence[Place], number: int
     ) -> _Chance | None:
+        """Return where to go after a failure, None if nowhere. Waits only for an upstream that asked for a short pause and is the last place."""
         following = self._first_of(places)
-        wait = 0.0
-        if following is None:
-            pause = failed.pause_seconds or 0.0
-            if failed.failure != Failure.RATE_LIMITED or pause > _LONGEST_WAIT_SECONDS:
-                return None
-            wait = pause + backoff_seconds(number, random.random)
-            if asyncio.get_running_loop().time() + wait >= self._began + chance.target.timeouts.total:
-                return None
-            following = chance
+        pause = failed.pause_seconds or 0.0
+        waits = following is None and failed.failure == Failure.RATE_LIMITED and pause <= _LONGEST_WAIT_SECONDS
+        if following is None and not waits:
+            return None
         # Where nothing was sent, a retry adds nothing to the load that the budget bounds.
         free = failed.failure == Failure.UNREACHABLE
         if not free and not self._context.retries.take(self._snapshot.fallback.retry_budget_percent):
             return None
-        await asyncio.sleep(wait)
-        return following
+        if following is not None:
+            return following
+        await asyncio.sleep(pause + backoff_seconds(number, random.random))
+        return self._first_of((chance.place,))
 
     def _problem(self, place: Place, failed: AttemptFailed) -> Problem:
         if failed.failure != Failure.UNREACHABLE:
