@@ -5,16 +5,21 @@ Owns how a backend is started and how time passes for it. It must not know what 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from tests.support.redis_server import redis_server
 
+from foresail_sidecar.ledger.calls import LedgerMetrics
+from foresail_sidecar.ledger.client import LedgerClient, Pace
 from foresail_sidecar.ledger.interface import Ledger
+from foresail_sidecar.ledger.journal import open_journal
 from foresail_sidecar.ledger.redis.backend import RedisLedger
 from foresail_sidecar.ledger.redis.calls import RedisSettings
 from foresail_sidecar.ledger.sqlite.backend import SqliteLedger
@@ -69,6 +74,50 @@ class RedisBackend:
 def redis_backend(directory: Path) -> Iterator[Backend]:
     with redis_server(directory) as port:
         yield RedisBackend(port)
+
+
+class LedgerCounts:
+    """What a client says of its ledger."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str | None]] = Counter()
+        self.kept_in_journal = 0
+        self.lost_for_good = 0
+        self.is_durable: bool | None = None
+
+    def called(self, operation: str, seconds: float, error: str | None) -> None:
+        assert seconds >= 0
+        self.calls[operation, error] += 1
+
+    def journaled(self, count: int) -> None:
+        self.kept_in_journal += count
+
+    def lost(self, count: int) -> None:
+        self.lost_for_good += count
+
+    def durable(self, durable: bool) -> None:
+        self.is_durable = durable
+
+
+@contextlib.asynccontextmanager
+async def ledger_client(
+    ledger: Ledger,
+    directory: Path,
+    *,
+    metrics: LedgerMetrics | None = None,
+    deadline_seconds: float = 5.0,
+    pace: Pace | None = None,
+) -> AsyncIterator[LedgerClient]:
+    """A client with its journal in `directory`; it closes the ledger."""
+    journal = await asyncio.to_thread(open_journal, directory)
+    async with LedgerClient(
+        ledger,
+        deadline_seconds=deadline_seconds,
+        journal=journal,
+        metrics=metrics or LedgerCounts(),
+        pace=pace or Pace(),
+    ) as client:
+        yield client
 
 
 BACKENDS: Mapping[str, Callable[[Path], AbstractContextManager[Backend]]] = {

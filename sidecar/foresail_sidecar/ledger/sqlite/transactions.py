@@ -7,7 +7,7 @@ and changes only when nothing can fail any more, so that one refused operation l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from foresail_sidecar.ledger.interface import (
@@ -146,13 +146,9 @@ def sweep(unit: Unit, most: int) -> None:
     if unit.header.opens is not None:
         return
     for record in unit.expired(most):
-        expire(unit, record)
-
-
-def expire(unit: Unit, record: Record) -> None:
-    """End a reservation as spend; what held a slot gives it back."""
-    _change(unit, record.entries, give_back=True, spend=[entry.amount for entry in record.entries])
-    record_expired(unit, record)
+        # What held a slot gives it back.
+        _change(unit, record.entries, give_back=True, spend=[entry.amount for entry in record.entries])
+        record_expired(unit, record)
 
 
 def record_expired(unit: Unit, record: Record) -> None:
@@ -237,27 +233,24 @@ def _granted(unit: Unit, record: Record, standings: Sequence[_Standing]) -> Gran
 
 def _settle_one(unit: Unit, settled: Settled) -> list[Slot]:
     record = unit.record(settled.attempt_id)
-    entries = settled.receipt.entries
-    if record is None or record.state == State.TOMBSTONE:
-        due = unit.now_ms + RECORDS_KEPT_MS
+    known = record is not None and record.state != State.TOMBSTONE
+    entries = record.entries if record is not None and known else settled.receipt.entries
+    # Aligned with what was reserved, whatever came: one settlement must not fail those that share its transaction.
+    amounts = (*settled.amounts, *(0,) * len(entries))[: len(entries)]
+    due = unit.now_ms + RECORDS_KEPT_MS
+    if record is None or not known:
         record = Record(settled.attempt_id, State.ENDED, due, unit.header.generation, entries)
-        slots = _change(unit, entries, give_back=False, spend=settled.amounts)
+        slots = _change(unit, entries, give_back=False, spend=amounts)
     elif record.state == State.RESERVED:
-        slots = _change(unit, record.entries, give_back=True, spend=settled.amounts)
+        slots = _change(unit, entries, give_back=True, spend=amounts)
     elif settled.revision > record.revision:
-        difference = [now - before for now, before in zip(settled.amounts, record.amounts, strict=True)]
-        slots = _change(unit, record.entries, give_back=False, spend=difference)
+        difference = [now - before for now, before in zip(amounts, record.amounts, strict=True)]
+        slots = _change(unit, entries, give_back=False, spend=difference)
     else:
         return []
-    ended = replace(
-        record,
-        state=State.ENDED,
-        revision=settled.revision,
-        basis=settled.basis,
-        amounts=settled.amounts,
-        due=unit.now_ms + RECORDS_KEPT_MS,
-    )
-    unit.keep(ended)
+    record.state, record.revision, record.basis = State.ENDED, settled.revision, settled.basis
+    record.amounts, record.due = amounts, due
+    unit.keep(record)
     return slots
 
 

@@ -1,0 +1,118 @@
+"""One call to a ledger: its deadline, its measure, and whether it is made at all.
+
+Owns the deadline, the circuit and what the last call found. It must not know what is called, except that a ledger which
+lost data has to be restored before it is called again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Final, Protocol, TypeVar
+
+from foresail_sidecar.ledger.circuit import Circuit
+from foresail_sidecar.ledger.deliveries import DeliveryMetrics
+from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerError, LedgerUnavailable
+
+_CLOSED_SECONDS: Final = 3.0
+
+Result = TypeVar("Result")
+
+
+class LedgerMetrics(DeliveryMetrics, Protocol):
+    """What is measured of a ledger."""
+
+    def called(self, operation: str, seconds: float, error: str | None) -> None:
+        """One call ended; `error` is Unavailable, Closed, WindowsOutdated or DataLost, None if it had a result."""
+        ...
+
+    def durable(self, durable: bool) -> None:
+        """Whether what the ledger acknowledges survives a crash."""
+        ...
+
+
+class Availability(StrEnum):
+    """What the last call found."""
+
+    AVAILABLE = "Available"
+    UNAVAILABLE = "Unavailable"
+    CLOSED = "Closed"
+
+
+class Calls:
+    """The calls of one process to one ledger. `restore` tells a ledger of the given generation what was seen of it."""
+
+    def __init__(
+        self, deadline_seconds: float, metrics: LedgerMetrics, restore: Callable[[int], Awaitable[None]]
+    ) -> None:
+        self._deadline = deadline_seconds
+        self._metrics = metrics
+        self._restore = restore
+        self._circuit = Circuit(time.monotonic)
+        self.availability = Availability.AVAILABLE
+
+    def require_circuit(self) -> None:
+        """Refuse at once while the ledger does not answer.
+
+        Raises:
+            LedgerUnavailable: it did not answer lately.
+        """
+        if not self._circuit.allows():
+            raise LedgerUnavailable("the ledger did not answer lately")
+
+    async def call(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
+        """Call the ledger unless it did not answer lately; raises as `made`."""
+        self.require_circuit()
+        return await self.made(operation, run)
+
+    async def made(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
+        """Call the ledger within the deadline. One that lost data is restored, and is closed to this caller.
+
+        Raises:
+            LedgerError: there was no answer in time, or it was one of the ledger's refusals, but never `DataLost`.
+        """
+        try:
+            return await self.measured(operation, run)
+        except DataLost as lost:
+            await self._restore(lost.generation)
+            self.availability = Availability.CLOSED
+            raise LedgerClosed(_CLOSED_SECONDS) from None
+
+    async def measured(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
+        """Call the ledger within the deadline.
+
+        Raises:
+            LedgerError: there was no answer in time, or it was one of the ledger's refusals.
+        """
+        started = time.perf_counter()
+        failed: LedgerError | None = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                result = await run()
+        except TimeoutError:
+            failed = LedgerUnavailable(f"the ledger did not answer within {self._deadline:g} s")
+        except LedgerError as error:
+            failed = error
+        except Exception as error:
+            # Whatever a backend did not foresee is an answer that did not come, and must not end a heartbeat.
+            failed = LedgerUnavailable(f"the ledger failed: {type(error).__name__}")
+        seconds = time.perf_counter() - started
+        if failed is None:
+            self._circuit.succeeded()
+            self.availability = Availability.AVAILABLE
+            self._metrics.called(operation, seconds, None)
+            return result
+        self._failed(failed)
+        self._metrics.called(operation, seconds, type(failed).__name__.removeprefix("Ledger"))
+        raise failed
+
+    def _failed(self, failed: LedgerError) -> None:
+        if isinstance(failed, LedgerUnavailable):
+            self._circuit.failed()
+            self.availability = Availability.UNAVAILABLE
+            return
+        self._circuit.succeeded()
+        if isinstance(failed, LedgerClosed):
+            self.availability = Availability.CLOSED
