@@ -29,7 +29,7 @@ from foresail_sidecar.ledger.interface import (
 from foresail_sidecar.ledger.redis.backend import RedisLedger
 from foresail_sidecar.ledger.redis.calls import RedisSettings
 
-OPENS_AFTER_MS = 300
+OPENS_AFTER_MS = 500
 ROLLING = Claim("b|rolling|", RollingSpan(600_000, 10_000), Measure.MONEY, 10_000)
 SLOTS = Claim("u|m|a|slots", Held(), Measure.SLOTS, 4, amount=1)
 
@@ -41,10 +41,10 @@ class Replicas:
         self.uid = uuid.uuid4().hex
         self.opened: list[Replica] = []
 
-    def on(self, port: int, number: int = 1, *, lease_ms: int = 60_000) -> list[Replica]:
-        settings = RedisSettings(f"redis://127.0.0.1:{port}", deadline_seconds=1.0)
-        ledgers = [RedisLedger(settings, self.uid, opens_after_ms=OPENS_AFTER_MS) for _ in range(number)]
-        found = [Replica(ledger, lease_ms) for ledger in ledgers]
+    def on(self, port: int, number: int = 1, *, opens_after_ms: int = OPENS_AFTER_MS) -> list[Replica]:
+        settings = RedisSettings(f"redis://127.0.0.1:{port}", deadline_seconds=5.0)
+        ledgers = [RedisLedger(settings, self.uid, opens_after_ms=opens_after_ms) for _ in range(number)]
+        found = [Replica(ledger) for ledger in ledgers]
         self.opened += found
         return found
 
@@ -148,7 +148,7 @@ async def test_a_new_replica_that_comes_first_gives_nothing_away(forgetful: Redi
 async def test_a_settlement_that_was_under_way_is_made_good_after_the_loss(
     forgetful: RedisServer, replicas: Replicas
 ) -> None:
-    (replica,) = replicas.on(forgetful.port)
+    (replica,) = replicas.on(forgetful.port, opens_after_ms=2_000)
     await opened([replica])
     receipt = await replica.granted(500)
     forgetful.kill()
@@ -326,3 +326,23 @@ async def caught_up(primary: RedisServer, follower: RedisServer) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError("the follower does not catch up")
+
+
+async def test_who_comes_late_still_restores_what_was_lost_while_others_spend(
+    forgetful: RedisServer, replicas: Replicas
+) -> None:
+    both = (today(), ROLLING)
+    first, late = replicas.on(forgetful.port, 2)
+    await opened([first, late])
+    await first.settle(await first.granted(100, *both), 100, 100)
+    await late.settle(await late.granted(1_000, *both), 900, 900)
+    held = await late.granted(600, *both)
+    forgetful.kill()
+    forgetful.start()
+    await opened([first])
+    await first.settle(await first.granted(50, *both), 30, 30)
+    await late.beat()
+    assert late.losses == 1
+    assert await first.used(*both) == [(1_030, 600), (1_030, 600)]
+    await late.settle(held, 5, 5)
+    assert await first.used(*both) == [(1_035, 0), (1_035, 0)]

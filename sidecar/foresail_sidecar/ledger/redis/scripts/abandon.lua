@@ -12,7 +12,7 @@ for _ = 1, number() do
   local attempt = attempt_of(id)
   if not attempt or attempt.state == 'reserved' then
     for _, entry in ipairs(attempt and attempt.entries or {}) do
-      change(entry.account, entry.slot, 0, -entry.amount, entry.ends)
+      change(entry.account, entry.slot, entry.rolling, 0, -entry.amount, entry.ends)
     end
     save(id, { state = 'abandoned', revision = 0, basis = 'Abandoned', option = 0, granted = 0, gen = ledger.gen, entries = {} })
     redis.call('ZREM', leases, id)

@@ -18,23 +18,24 @@ local function read_claims()
       end
     elseif claim.span == 'rolling' then
       claim.length, claim.bucket = number(), number()
+      claim.shape = whole(claim.length) .. '/' .. whole(claim.bucket)
     end
     claims[i] = claim
   end
   return claims
 end
 
-local function load_rolling(claim)
-  local first = now - now % claim.bucket
+local function sum_buckets(claim, first)
   local names, starts = {}, {}
   local start = first
   while start + claim.bucket > now - claim.length and start >= 0 do
     starts[#starts + 1] = start
-    names[#names + 1] = 's' .. whole(start)
-    names[#names + 1] = 'r' .. whole(start)
+    names[#names + 1] = 's' .. start
+    names[#names + 1] = 'r' .. start
     start = start - claim.bucket
   end
-  local values = redis.call('HMGET', key_of(claim.account), unpack(names))
+  local key = key_of(claim.account)
+  local values = redis.call('HMGET', key, unpack(names))
   claim.spent, claim.reserved, claim.window_ends = 0, 0, -1
   for i, started in ipairs(starts) do
     local spent, reserved = tonumber(values[2 * i - 1] or 0), tonumber(values[2 * i] or 0)
@@ -42,6 +43,22 @@ local function load_rolling(claim)
     if spent > 0 or reserved > 0 then
       claim.window_ends = started + claim.bucket + claim.length
     end
+  end
+  if claim.window_ends >= 0 then
+    -- A server without memory left still tells what was used.
+    redis.pcall('HSET', key, 'ts', whole(claim.spent), 'tr', whole(claim.reserved), 't', whole(claim.window_ends),
+      'tl', claim.shape)
+  end
+end
+
+-- The sums over all buckets are kept beside them: they are added up again only when the oldest leaves.
+local function load_rolling(claim)
+  local first = now - now % claim.bucket
+  local values = read_account(claim.account, 'ts', 'tr', 't', 'tl')
+  if values[4] and now < tonumber(values[4]) and values[5] == claim.shape then
+    claim.spent, claim.reserved, claim.window_ends = tonumber(values[2]), tonumber(values[3]), tonumber(values[4])
+  else
+    sum_buckets(claim, first)
   end
   claim.spent = math.min(MOST, claim.spent)
   claim.slot, claim.ends = whole(first), first + claim.bucket + claim.length

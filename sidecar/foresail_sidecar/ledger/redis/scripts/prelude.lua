@@ -1,9 +1,11 @@
 -- Stands before every script: what the ledger is, its generations, and reading and changing accounts and attempts.
 --
 -- KEYS[1] is `<prefix>meta`; every other key begins with the same prefix, hash tag included, so one cluster slot holds all.
---   <prefix>meta       hash: gen, seq, epoch, run, opens, base, from (see `guard`)
+--   <prefix>meta       hash: gen, seq, epoch, run, opens, base, from, start (see `guard`)
 --   <prefix>u:<name>   hash, an account: s<slot> spent, r<slot> reserved, e<slot> end of the slot; g generation and state,
---                      q sequence of its last change; while a lost ledger is restored u<slot>, c<slot>, k<slot> (see `adopt`)
+--                      q sequence of its last change; of a rolling one the sums ts and tr over the
+--                      span tl, right until t;
+--                      after a loss u, c, k, l, b of each slot and z (see `adopt`)
 --   <prefix>a:<id>     string, an attempt: lines (see `save`)
 --   <prefix>leases     sorted set: id of a reserved attempt -> end of its lease
 -- Everything is a whole number below 2^53, which a Lua number holds exactly; moments are milliseconds of the Unix epoch.
@@ -33,7 +35,7 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local stored = redis.call('HMGET', meta, 'gen', 'seq', 'epoch', 'run', 'opens', 'base', 'from')
+local stored = redis.call('HMGET', meta, 'gen', 'seq', 'epoch', 'run', 'opens', 'base', 'from', 'start')
 local ledger = {
   gen = tonumber(stored[1] or 0),
   seq = tonumber(stored[2] or 0),
@@ -41,6 +43,7 @@ local ledger = {
   run = stored[4] or '',
   opens = tonumber(stored[5] or 0),
   base = tonumber(stored[6] or 0), -- seq at the start of this epoch
+  start = tonumber(stored[8] or 0), -- seq at the start of this generation
   from = tonumber(stored[7] or 0), -- seq up to which accounts are complete that were not changed since
 }
 
@@ -74,7 +77,7 @@ local function guard(restoring)
     if lost then
       ledger.seq = math.max(seq, ledger.seq) + JUMP
     end
-    ledger.base = ledger.seq
+    ledger.base, ledger.start = ledger.seq, ledger.seq
   elseif gen > 0 and gen < ledger.gen then
     lost = true
   end
@@ -83,7 +86,8 @@ local function guard(restoring)
     ledger.epoch = run .. '@' .. whole(now)
     ledger.opens = now + grace
     redis.call('HSET', meta, 'gen', whole(ledger.gen), 'seq', whole(ledger.seq), 'epoch', ledger.epoch, 'run', run,
-      'opens', whole(ledger.opens), 'base', whole(ledger.base), 'from', whole(ledger.from))
+      'opens', whole(ledger.opens), 'base', whole(ledger.base), 'from', whole(ledger.from),
+      'start', whole(ledger.start))
   end
   return lost and not restoring
 end
@@ -108,104 +112,102 @@ local function all_fields(key)
   return fields
 end
 
--- Ends the restoration of an account: what was reserved and nobody claimed becomes spend.
+-- What was reserved before data was lost and was claimed by nobody counts as spent; `l` is what of `s` stands for it.
+local function level(key, fields, slot)
+  local left, counted = 0, tonumber(fields['l' .. slot] or 0)
+  if slot ~= '0' then -- slot 0 holds what is never spent
+    left = math.max(0, tonumber(fields['u' .. slot] or 0) - tonumber(fields['c' .. slot] or 0))
+  end
+  if left ~= counted then
+    local spent = tonumber(fields['s' .. slot] or 0) - counted + left
+    redis.call('HSET', key, 's' .. slot, whole(math.max(0, math.min(MOST, spent))), 'l' .. slot, whole(left))
+    redis.call('HDEL', key, 't')
+  end
+end
+
+-- Ends the restoration of an account, once the ledger is open.
 local function finish(key)
   local fields = all_fields(key)
-  local left, of_rolling = {}, fields['k'] and 0 or nil
-  local latest
-  for field, value in pairs(fields) do
-    local kind, slot = string.match(field, '^([uc])(%d+)$')
-    if kind then
-      local sign = kind == 'u' and 1 or -1
-      left[slot] = (left[slot] or 0) + sign * tonumber(value)
-      if of_rolling then
-        of_rolling = of_rolling + sign * tonumber(value)
-        if kind == 'u' then
-          latest = slot
-        end
-      end
-      redis.call('HDEL', key, field)
-    elseif string.match(field, '^k%d*$') then
-      redis.call('HDEL', key, field)
-    end
-  end
-  if of_rolling then
-    left = latest and { [latest] = of_rolling } or {}
-  end
-  for slot, amount in pairs(left) do
-    if amount > 0 and slot ~= '0' then -- slot 0 holds what is never spent
-      redis.call('HSET', key, 's' .. slot, whole(math.min(MOST, tonumber(fields['s' .. slot] or 0) + amount)))
+  for field in pairs(fields) do
+    local slot = string.match(field, '^u(%d+)$')
+    if slot then
+      level(key, fields, slot)
     end
   end
   redis.call('HSET', key, 'g', mark())
 end
 
 -- First touch of an account in this generation: its reservations are of attempts that nobody has claimed yet (u). Owners
--- claim theirs while the ledger is closed (c, and r again).
+-- claim theirs (c, and r again), and all tell what they saw (b of s, as of sequence k). Of a rolling account a sum is seen:
+-- it stands in the bucket kb.
 local function adopt(key, state)
   if state ~= restoring_mark() then
     local fields = all_fields(key)
+    local unfinished = string.match(state, 'c$')
     for field in pairs(fields) do
-      local slot = string.match(field, '^[ru](%d+)$')
-      if slot then
-        local unclaimed = math.max(0, tonumber(fields['u' .. slot] or 0) - tonumber(fields['c' .. slot] or 0))
-        redis.call('HSET', key, 'u' .. slot, whole(tonumber(fields['r' .. slot] or 0) + unclaimed))
-      end
-    end
-    for field in pairs(fields) do
-      if string.match(field, '^[rck]%d*$') then
+      if string.match(field, '^[rcklb]%d*$') then
         redis.call('HDEL', key, field)
       end
     end
+    for field in pairs(fields) do
+      local slot = string.match(field, '^[sru](%d+)$')
+      if slot then
+        local unclaimed = tonumber(fields['r' .. slot] or 0)
+        if unfinished then
+          unclaimed = unclaimed + math.max(0, tonumber(fields['u' .. slot] or 0) - tonumber(fields['c' .. slot] or 0))
+        end
+        redis.call('HSET', key, 'u' .. slot, whole(unclaimed), 'b' .. slot, fields['s' .. slot] or '0')
+      end
+    end
+    redis.call('HDEL', key, 't', 'z', 'kb')
     redis.call('HSET', key, 'g', restoring_mark())
+    if tonumber(fields['q'] or 0) > ledger.from then
+      redis.call('HSET', key, 'z', '1') -- was changed between the loss and its discovery
+    end
   end
   if not closed() then
     finish(key)
   end
 end
 
--- Brings an account into this generation and returns its key.
-local function account(name)
-  local key = prefix .. 'u:' .. name
-  local state = redis.call('HGET', key, 'g')
+local function key_of(name)
+  return prefix .. 'u:' .. name
+end
+
+-- Reads fields of an account, which is brought into this generation first.
+local function read_account(name, ...)
+  local key = key_of(name)
+  local values = redis.call('HMGET', key, 'g', ...)
+  local state = values[1]
   if state and state ~= mark() and not (closed() and state == restoring_mark()) then
     adopt(key, state)
+    values = redis.call('HMGET', key, 'g', ...)
   end
-  return key
+  return values
 end
 
-local adopted, slots, changed = {}, {}, {}
-
-local function key_of(name)
-  local key = adopted[name]
-  if not key then
-    key = account(name)
-    adopted[name] = key
-  end
-  return key
-end
+local slots, changed = {}, {}
 
 -- One slot of an account; changes are kept here until `flush`, so that nothing is written before all is known.
 local function slot_of(name, slot)
   local id = slot .. ' ' .. name
   local found = slots[id]
   if not found then
-    local key = key_of(name)
-    local values = redis.call('HMGET', key, 's' .. slot, 'r' .. slot, 'e' .. slot)
+    local values = read_account(name, 's' .. slot, 'r' .. slot, 'e' .. slot)
     found = {
-      key = key,
+      key = key_of(name),
       slot = slot,
-      spent = tonumber(values[1] or 0),
-      reserved = tonumber(values[2] or 0),
-      ends = tonumber(values[3] or 0),
-      exists = values[1] or values[2],
+      spent = tonumber(values[2] or 0),
+      reserved = tonumber(values[3] or 0),
+      ends = tonumber(values[4] or 0),
+      exists = values[2] or values[3],
     }
     slots[id] = found
   end
   return found
 end
 
-local function change(name, slot, spent, reserved, ends)
+local function change(name, slot, rolling, spent, reserved, ends)
   local found = slot_of(name, slot)
   if not found.exists then
     if ends > 0 and 2 * ends - tonumber(slot) < now then
@@ -215,14 +217,27 @@ local function change(name, slot, spent, reserved, ends)
       found.ends = now + UNKNOWN_END_MS
     end
   end
-  if ends > 0 then
+  if ends > 0 and ends ~= found.ends then
+    found.resized = found.exists
     found.ends = ends
+  end
+  if not found.changed then
+    found.changed, found.rolling = true, rolling == '1'
+    found.spent_before, found.reserved_before = found.spent, found.reserved
+    changed[#changed + 1] = found
   end
   found.spent = math.max(0, math.min(MOST, found.spent + spent))
   found.reserved = math.max(0, found.reserved + reserved)
-  if not found.changed then
-    found.changed = true
-    changed[#changed + 1] = found
+end
+
+-- Keeps the sums of a rolling account right, or drops them where the moment at which its oldest use leaves may change.
+local function add_to_sums(found)
+  local was_empty = found.spent_before == 0 and found.reserved_before == 0
+  if was_empty or found.resized or (found.spent == 0 and found.reserved == 0) then
+    redis.call('HDEL', found.key, 't')
+  elseif found.ends > now then
+    redis.call('HINCRBY', found.key, 'ts', whole(found.spent - found.spent_before))
+    redis.call('HINCRBY', found.key, 'tr', whole(found.reserved - found.reserved_before))
   end
 end
 
@@ -231,7 +246,8 @@ local function drop_old_slots(key)
   for field, value in pairs(all_fields(key)) do
     local slot = string.match(field, '^e(%d+)$')
     if slot and slot ~= '0' and 2 * tonumber(value) - tonumber(slot) < now then
-      redis.call('HDEL', key, 's' .. slot, 'r' .. slot, 'e' .. slot, 'u' .. slot, 'c' .. slot, 'k' .. slot)
+      redis.call('HDEL', key, 's' .. slot, 'r' .. slot, 'e' .. slot, 'u' .. slot, 'c' .. slot, 'k' .. slot,
+        'l' .. slot, 'b' .. slot)
     end
   end
 end
@@ -252,6 +268,9 @@ local function flush()
     else
       redis.call('HSET', key, 'g', mark(), 'q', whole(ledger.seq), 's' .. slot, whole(found.spent), 'r' .. slot,
         whole(found.reserved), 'e' .. slot, whole(found.ends))
+    end
+    if found.rolling then
+      add_to_sums(found)
     end
     if not found.exists and slot ~= '0' then
       drop_old_slots(key)
@@ -350,7 +369,7 @@ local function sweep(most)
       expire(attempt)
       for _, entry in ipairs(attempt.entries) do
         if counted then
-          change(entry.account, entry.slot, entry.settled, -entry.amount, entry.ends)
+          change(entry.account, entry.slot, entry.rolling, entry.settled, -entry.amount, entry.ends)
         end
       end
       save(id, attempt)

@@ -95,7 +95,7 @@ for number_of_option, option in ipairs(options) do
     }
     each(option, function(claim)
       local taken = claim.measure == 'money' and amount or claim.amount
-      change(claim.account, claim.slot, 0, taken, claim.ends)
+      change(claim.account, claim.slot, claim.span == 'rolling' and '1' or '0', 0, taken, claim.ends)
       claim.reserved = claim.reserved + taken
       if claim.span == 'rolling' and claim.window_ends < 0 and taken > 0 then
         claim.window_ends = claim.ends

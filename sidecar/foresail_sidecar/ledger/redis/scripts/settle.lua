@@ -36,7 +36,7 @@ for _ = 1, number() do
       local settled = entries[i] and entries[i].settled or 0
       local former = attempt.state == 'ended' and entry.settled or 0
       local given_back = attempt.state == 'reserved' and entry.amount or 0
-      change(entry.account, entry.slot, settled - former, -given_back, entry.ends)
+      change(entry.account, entry.slot, entry.rolling, settled - former, -given_back, entry.ends)
       entry.settled = settled
     end
     attempt.state, attempt.revision, attempt.basis = 'ended', revision, basis
