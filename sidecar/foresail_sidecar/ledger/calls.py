@@ -101,7 +101,9 @@ class Calls:
         seconds = time.perf_counter() - started
         if failed is None:
             self._circuit.succeeded()
-            self.availability = Availability.AVAILABLE
+            # A ledger that is being restored renews and answers, and stays closed until its status says otherwise.
+            if self.availability == Availability.UNAVAILABLE:
+                self.availability = Availability.AVAILABLE
             self._metrics.called(operation, seconds, None)
             return result
         self._failed(failed)

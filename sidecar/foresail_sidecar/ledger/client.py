@@ -95,6 +95,7 @@ class LedgerClient:
         self._watched: Callable[[int], Sequence[Claim]] | None = None
         self._restoring = asyncio.Lock()
         self._generation = 0
+        self._restored = 0
         self._offset_ms = time.time_ns() // 1_000_000 - _monotonic_ms()
         self._faults: tuple[str, ...] = ()
         self._hurry = asyncio.Event()
@@ -236,12 +237,12 @@ class LedgerClient:
     async def _restore(self, generation: int) -> None:
         """Tell the ledger what this process saw and holds, once for each generation."""
         async with self._restoring:
-            if self._generation >= generation:
+            if self._restored >= generation:
                 return
             unsettled = [settled.receipt for settled in self._deliveries.undelivered() if settled.revision == 1]
             live = [(receipt, self._pace.lease_ms) for receipt in (*self._live.values(), *unsettled) if receipt.entries]
             await self._calls.measured("Restore", partial(self._ledger.restore, self._seen.for_restore(), live))
-            self._generation = generation
+            self._restored = self._generation = generation
 
     async def _beat_on(self) -> None:
         renewed_at = time.monotonic()
@@ -269,8 +270,7 @@ class LedgerClient:
         self._generation = max(self._generation, status.generation)
         self._metrics.durable(not status.faults)
         self._offset_ms = status.now_ms - _monotonic_ms()
-        if status.opens_ms is not None:
-            self._calls.availability = Availability.CLOSED
+        self._calls.availability = Availability.AVAILABLE if status.opens_ms is None else Availability.CLOSED
         if self._watched is not None:
             await self.usage(self._watched(self.now_ms()))
         await self._write_notes()
