@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +24,13 @@ _FORMATS_READ: Final = (1, FORMAT_VERSION)
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __copy__(self) -> Self:
+        # `model_copy` changes fields of the copy, so what was derived from them must not come along.
+        copied = super().__copy__()
+        for derived in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[derived]
+        return copied
 
 
 class SnapshotAuth(_Frozen):
@@ -69,6 +76,11 @@ class SnapshotTokenPrices(_Frozen):
     image: int
     audio: int
 
+    @cached_property
+    def dearest_text(self) -> int:
+        """The most that an input token can cost that is not of media: it may be read from a cache, or written to one."""
+        return max(self.input, self.cached_input, self.cache_write_short, self.cache_write_long)
+
 
 class SnapshotTier(_Frozen):
     """The prices of all tokens of a request whose billed input exceeds so many tokens."""
@@ -112,6 +124,8 @@ class SnapshotPrice(_Frozen):
     def prices_at(self, input_tokens: int) -> SnapshotTokenPrices:
         """Return the prices of a request that is billed so many input tokens of all kinds."""
         chosen = self.tables[0][1]
+        if not self.tiers:
+            return chosen
         for above, prices in self.tables[1:]:
             if input_tokens > above:
                 chosen = prices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.sidecar import model_of, upstream_of
 
@@ -184,6 +184,7 @@ def test_an_attempt_ends_once() -> None:
     assert (attempt.id, log.attempt_started("small", "first").id) == ("request-1", "request-2")
 
 
+@settings(deadline=None)
 @given(
     outcome=st.sampled_from(list(AttemptOutcome)),
     generated=st.integers(0, 10**6),

@@ -11,7 +11,7 @@ from math import ceil
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.reasons import Basis, Elimination
-from foresail_api.snapshot import Snapshot, SnapshotModel
+from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotRouter
 from foresail_router.decision.conditions import NO_LIMITS, RequestLimits, effective_cap
 from foresail_router.decision.eliminate import is_pass_through, is_served
 from foresail_router.decision.objective import by_cost, ranked, weigh, with_predicted_cost
@@ -79,15 +79,10 @@ def _choose(
     if is_pass_through(request, snapshot):
         return eligible, Basis.PASS_THROUGH, None
     router = snapshot.router
-    # Sorting keeps the order of equals: the default model is first, then the cheapest.
-    default_first = sorted(by_cost(eligible), key=lambda candidate: candidate.model != router.default_model)
-    defaulted = default_first[0].model == router.default_model
     if not limits.routed:
-        return default_first, Basis.UNROUTED, None
-    if router.strategy == Strategy.DEFAULT and defaulted:
-        return default_first, Basis.DEFAULT, None
+        return _default_first(eligible, router.default_model), Basis.UNROUTED, None
     if router.strategy != Strategy.LEARNED:
-        return by_cost(eligible), Basis.CHEAPEST, None
+        return _unlearned(eligible, router)
     scored = [candidate for candidate in eligible if candidate.estimate is not None]
     if scored:
         unscored = [candidate for candidate in eligible if candidate.estimate is None]
@@ -95,7 +90,20 @@ def _choose(
     error = scoring_error or NO_ESTIMATES
     if router.failure_mode == FailureMode.FAIL_CLOSE:
         return scoring_failed(error, snapshot), None, error
-    return default_first, Basis.FAIL_OPEN_DEFAULT if defaulted else Basis.FAIL_OPEN_CHEAPEST, error
+    answering = _default_first(eligible, router.default_model)
+    defaulted = answering[0].model == router.default_model
+    return answering, Basis.FAIL_OPEN_DEFAULT if defaulted else Basis.FAIL_OPEN_CHEAPEST, error
+
+
+def _unlearned(eligible: Sequence[Candidate], router: SnapshotRouter) -> _Outcome:
+    if router.strategy == Strategy.DEFAULT and any(candidate.model == router.default_model for candidate in eligible):
+        return _default_first(eligible, router.default_model), Basis.DEFAULT, None
+    return by_cost(eligible), Basis.CHEAPEST, None
+
+
+def _default_first(eligible: Sequence[Candidate], default_model: str | None) -> list[Candidate]:
+    """Return the default model, if it is eligible, then the others, the cheapest first."""
+    return sorted(by_cost(eligible), key=lambda candidate: candidate.model != default_model)
 
 
 def _with_prediction(

@@ -11,7 +11,7 @@ from math import ceil
 
 from foresail_api.snapshot import SnapshotModel, SnapshotObjective
 from foresail_router.decision.counts import TokenCounts
-from foresail_router.decision.price import cost_of
+from foresail_router.decision.price import cost_nano, cost_of
 from foresail_router.decision.types import Candidate
 from foresail_router.engine.interface import Estimate
 
@@ -35,6 +35,8 @@ def with_predicted_cost(
 
     def cost(output_tokens: float) -> int:
         output = choices * min(limit, max(0, ceil(output_tokens)))
+        if not any(media):
+            return cost_nano(price, plain, output)
         return cost_of(price, TokenCounts(plain=plain, image=media[0], audio=media[1], output_tokens=output))
 
     if estimate is None:

@@ -5,7 +5,6 @@ Prices are whole micro-dollars per million tokens, costs whole nano-dollars. It 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -41,7 +40,8 @@ def cost_of(price: SnapshotPrice, counts: TokenCounts) -> int:
 
 def cost_nano(price: SnapshotPrice, input_tokens: int, output_tokens: int) -> int:
     """Return the cost of one attempt whose input is of no special kind, in nano-dollars."""
-    return cost_of(price, TokenCounts(plain=input_tokens, output_tokens=output_tokens))
+    prices = price.prices_at(input_tokens)
+    return min(MOST_NANO, _nano_dollars(input_tokens * prices.input + output_tokens * prices.output, price))
 
 
 def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | None:
@@ -92,21 +92,22 @@ def _nano_dollars(units: int, price: SnapshotPrice) -> int:
     return -(-units // _UNITS_PER_NANO_DOLLAR) + price.request_micro_dollars * _NANO_PER_MICRO_DOLLAR
 
 
-def _dearest(price: SnapshotPrice, bound: InputBound) -> Iterator[tuple[int, int]]:
-    """Yield, for each tier that the input can fall into, the units that its input can cost there, and those of an output token."""
-    total = bound.total
-    tables = price.tables
+def _dearest(price: SnapshotPrice, bound: InputBound) -> list[tuple[int, int]]:
+    """Return, for each tier that the input can fall into, the units that its input can cost there, and those of an output token."""
+    total, tables = bound.total, price.tables
+    reached = []
     for index, (above, prices) in enumerate(tables):
         if index and above >= total:
-            return
-        most = tables[index + 1][0] if index + 1 < len(tables) else total
-        yield _input_units(prices, bound, min(most, total)), prices.output
+            break
+        most = min(total, tables[index + 1][0]) if index + 1 < len(tables) else total
+        reached.append((_input_units(prices, bound, most), prices.output))
+    return reached
 
 
 def _input_units(prices: SnapshotTokenPrices, bound: InputBound, tokens: int) -> int:
     """Return what `tokens` tokens can cost that the bound allows: as many as can be of the dearest kind, then of the next one."""
-    # Media can be billed as text, too; and any text may be read from a cache or written to one.
-    text = max(prices.input, prices.cached_input, prices.cache_write_short, prices.cache_write_long)
+    # Media can be billed as text, too.
+    text = prices.dearest_text
     if not bound.image and not bound.audio:
         return tokens * text
     units = 0
