@@ -211,10 +211,12 @@ async def test_other_models_follow_in_the_order_of_the_decision_and_none_for_a_m
         )
         async with running_sidecar(snapshot_of(*models)) as sidecar:
             routed = await sidecar.ask()
+            shown = (await sidecar.http.post("/v1/route", json={"model": "auto", "messages": MESSAGES})).json()
             named = await sidecar.ask(model="small")
         async with running_sidecar(snapshot_of(*models, fallback=SnapshotFallback(other_models=False))) as sidecar:
             kept = await sidecar.ask()
     assert routed.headers["x-foresail-model"] == "middle"
+    assert shown["order"] == ["small", "middle", "dear"]
     assert (named.status_code, kept.status_code) == (502, 502)
     assert len(upstream.asked) == 1
 
