@@ -50,12 +50,14 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
     """
     settings = context.settings
     # Whoever gets no answer anyway need not send a body.
-    _admitted(context, request, context.serving.current)
+    early = context.serving.current
+    served, caller = _admitted(context, request, early)
     body = await read_body(request, settings.body_limit_bytes, settings.body_seconds, held)
     arrived = time.perf_counter()
     with context.serving.in_use() as state:
-        # A key that was revoked meanwhile is not valid any more.
-        served, caller = _admitted(context, request, state)
+        if state is not early:
+            # A key that was revoked while the body came is not valid any more.
+            served, caller = _admitted(context, request, state)
         exchange.snapshot = served.policy.state.snapshot
         exchange.tenant = caller.tenant
         try:
