@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from foresail_sidecar.ledger.interface import LedgerUnavailable
 from foresail_sidecar.ledger.redis.scripts import Script
@@ -139,11 +140,8 @@ class Calls:
 
     async def _exchange(self, batch: Sequence[_Call]) -> list[_Call]:
         """Send all and hand out the answers; returns the calls whose script the server does not know."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in batch:
-            pipeline.execute_command(*call.words)
+        answers = await self._round_trip(batch)
         missing: list[_Call] = []
-        answers = await pipeline.execute(raise_on_error=False)
         for call, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NoScriptError):
                 missing.append(call)
@@ -157,6 +155,24 @@ class Calls:
             # A server that became a replica: the address may lead to the new primary by now.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
         return missing
+
+    async def _round_trip(self, batch: Sequence[_Call]) -> list[object]:
+        """Send all at once and read one answer each; an error that the server answers stands in its place."""
+        # The library's own pipeline packs each argument in Python, which costs more than all the rest of a call.
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        answers: list[object] = []
+        try:
+            # The stub of `pack_command` forgets that a command has more than one word.
+            await connection.send_packed_command([pack_command(call.words) for call in batch])  # type: ignore[arg-type]
+            for _ in batch:
+                try:
+                    answers.append(await connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+        finally:
+            await pool.release(connection)
+        return answers
 
     @staticmethod
     def _fail(calls: Sequence[_Call] | deque[_Call], error: LedgerUnavailable) -> None:
