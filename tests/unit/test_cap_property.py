@@ -14,7 +14,7 @@ from tests.support.decisions import estimate, model, price, snapshot
 
 from foresail_api.pool import Capability, OutputLimitField
 from foresail_api.reasons import Elimination
-from foresail_api.snapshot import Snapshot, SnapshotModel
+from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotTier, SnapshotTokenPrices
 from foresail_router.decision.conditions import Conditions
 from foresail_router.decision.decide import decide
 from foresail_router.decision.eliminate import eliminate
@@ -39,6 +39,7 @@ UPSTREAMS = {
         own_models=frozenset({"fallbacks", "x_models"}),
     ),
     "raw-arguments": BillingUpstream(system_prompt_tokens=1, reprints_arguments=False, indent=2),
+    "sees": BillingUpstream(system_prompt_tokens=4, tokens_of_an_image=700),
 }
 ALL_CAPABILITIES = frozenset(Capability)
 
@@ -54,6 +55,7 @@ def pooled(name: str, **changes: Any) -> SnapshotModel:
         overhead_tokens=upstream.system_prompt_tokens,
         context_window_tokens=100_000_000,
         capabilities=ALL_CAPABILITIES,
+        max_tokens_per_image=upstream.tokens_of_an_image or None,
         **changes,
     )
 
@@ -158,9 +160,9 @@ CALLS = st.lists(
     ),
     max_size=3,
 )
-CONTENT = st.one_of(
-    TEXTS, st.none(), st.lists(st.builds(lambda text: {"type": "text", "text": text}, TEXTS), max_size=3)
-)
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}}
+PARTS = st.builds(lambda text: {"type": "text", "text": text}, TEXTS) | st.just(IMAGE)
+CONTENT = st.one_of(TEXTS, st.none(), st.lists(PARTS, max_size=3))
 ROLES = st.sampled_from(["user", "assistant", "system", "developer", "tool", ""]) | TEXTS
 MESSAGES = st.lists(
     st.one_of(
@@ -243,6 +245,18 @@ CAPS = st.one_of(
     st.decimals(0, "0.02", places=6).map(str), st.decimals(0, 1, places=3).map(str), st.integers(0, 3).map(str)
 )
 PRICES = st.builds(price, AMOUNTS, AMOUNTS, st.one_of(st.just("0"), st.decimals(0, "0.01", places=6).map(str)))
+MICRO_DOLLARS = st.integers(0, 20 * 10**6)
+TABLES = st.builds(SnapshotTokenPrices, **dict.fromkeys(SnapshotTokenPrices.model_fields, MICRO_DOLLARS))
+TIERS = st.dictionaries(st.integers(1, 3000), TABLES, max_size=2).map(
+    lambda tables: tuple(SnapshotTier(above_input_tokens=above, prices=tables[above]) for above in sorted(tables))
+)
+BY_KIND = st.builds(
+    lambda one, **kinds: one.model_copy(update=kinds),
+    PRICES,
+    cache_write_long_micro_dollars=st.none() | MICRO_DOLLARS,
+    image_micro_dollars=st.none() | MICRO_DOLLARS,
+    tiers=TIERS,
+)
 
 
 @st.composite
@@ -254,7 +268,7 @@ def pools(draw: st.DrawFn) -> Snapshot:
         models.append(
             pooled(
                 name,
-                price=draw(PRICES),
+                price=draw(PRICES | BY_KIND),
                 max_output_tokens=most,
                 default_max_output_tokens=draw(st.integers(1, most)),
                 min_output_tokens=draw(st.integers(1, min(most, 64))),
@@ -267,7 +281,8 @@ def with_room(body: bytes, served: Snapshot, output_tokens: int) -> Snapshot:
     """Set the cap so that so many output tokens of the first model fit: where a mistake of one token shows."""
     asked, first = parse_request(body).neutral, served.models[0]
     bound = bound_input(first, replace(asked, unpriceable=None))
-    assert bound is not None
+    if bound is None:
+        return served
     assert first.price is not None
     cap = worst_case(first.price, bound, asked.choices, output_tokens)
     return served.model_copy(update={"per_request_nano_dollars": cap})
