@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from foresail_api.common import micro_dollars, nano_dollars
+from foresail_api.common import nano_dollars
 from foresail_api.compile_attempts import compiled_detection, compiled_fallback, compiled_timeouts
+from foresail_api.compile_prices import compiled_price
 from foresail_api.policy import Artifact, Objective, RoutingPolicy
 from foresail_api.pool import Auth, ModelPool, PoolModel, Upstream
-from foresail_api.pricing import Price, PriceTier
 from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import (
     Snapshot,
@@ -20,11 +20,8 @@ from foresail_api.snapshot import (
     SnapshotAuth,
     SnapshotModel,
     SnapshotObjective,
-    SnapshotPrice,
     SnapshotRouter,
     SnapshotTenants,
-    SnapshotTier,
-    SnapshotTokenPrices,
     SnapshotUpstream,
 )
 from foresail_api.tenants import Anonymous, Tenants
@@ -210,7 +207,7 @@ def _model(model: PoolModel, namespace: str) -> SnapshotModel:
     return SnapshotModel(
         name=model.name,
         upstreams=tuple(_upstream(upstream, model.name, namespace) for upstream in model.upstreams),
-        price=_price(model.price),
+        price=compiled_price(model.price),
         max_tokens_per_byte=model.token_count.max_tokens_per_byte,
         overhead_tokens=model.token_count.overhead_tokens,
         context_window_tokens=model.context_window_tokens,
@@ -253,41 +250,6 @@ def _auth(auth: Auth | None) -> SnapshotAuth | None:
         secret_name=auth.secret_ref.name,
         secret_key=auth.secret_ref.key,
     )
-
-
-def _price(price: Price | None) -> SnapshotPrice | None:
-    if price is None:
-        return None
-    return SnapshotPrice(
-        input_micro_dollars=micro_dollars(price.input_per_million_tokens),
-        output_micro_dollars=micro_dollars(price.output_per_million_tokens),
-        request_micro_dollars=micro_dollars(price.per_request),
-        cached_input_micro_dollars=_optional(price.cached_input_per_million_tokens),
-        cache_write_short_micro_dollars=_optional(price.cache_write_short_per_million_tokens),
-        cache_write_long_micro_dollars=_optional(price.cache_write_long_per_million_tokens),
-        image_micro_dollars=_optional(price.image_per_million_tokens),
-        audio_micro_dollars=_optional(price.audio_per_million_tokens),
-        tiers=tuple(_tier(tier) for tier in sorted(price.tiers, key=lambda tier: tier.above_input_tokens)),
-    )
-
-
-def _tier(tier: PriceTier) -> SnapshotTier:
-    plain = tier.input_per_million_tokens
-    short = tier.cache_write_short_per_million_tokens or plain
-    prices = SnapshotTokenPrices(
-        input=micro_dollars(plain),
-        output=micro_dollars(tier.output_per_million_tokens),
-        cached_input=micro_dollars(tier.cached_input_per_million_tokens or plain),
-        cache_write_short=micro_dollars(short),
-        cache_write_long=micro_dollars(tier.cache_write_long_per_million_tokens or short),
-        image=micro_dollars(tier.image_per_million_tokens or plain),
-        audio=micro_dollars(tier.audio_per_million_tokens or plain),
-    )
-    return SnapshotTier(above_input_tokens=tier.above_input_tokens, prices=prices)
-
-
-def _optional(amount: str | None) -> int | None:
-    return None if amount is None else micro_dollars(amount)
 
 
 def _artifact(artifact: Artifact | None) -> SnapshotArtifact | None:
