@@ -328,6 +328,24 @@ async def caught_up(primary: RedisServer, follower: RedisServer) -> None:
     raise AssertionError("the follower does not catch up")
 
 
+async def test_a_loss_that_nobody_noticed_in_time_keeps_the_larger_sum(
+    durable: RedisServer, replicas: Replicas, tmp_path: Path
+) -> None:
+    first, second = replicas.on(durable.port, 2)
+    await opened([first, second])
+    await first.settle(await first.granted(100), 100)
+    stale = await stale_copy(durable, tmp_path)
+    await second.settle(await second.granted(300), 300)
+    durable.kill()
+    with running_redis(stale, DURABLE, port=durable.port):
+        await opened([first])
+        assert first.losses == 0
+        await first.settle(await first.granted(50), 50)
+        await opened([first, second])
+        assert second.losses == 1
+        assert await first.used() == [(400, 0)]
+
+
 async def test_who_comes_late_still_restores_what_was_lost_while_others_spend(
     forgetful: RedisServer, replicas: Replicas
 ) -> None:
@@ -346,3 +364,17 @@ async def test_who_comes_late_still_restores_what_was_lost_while_others_spend(
     assert await first.used(*both) == [(1_030, 600), (1_030, 600)]
     await late.settle(held, 5, 5)
     assert await first.used(*both) == [(1_035, 0), (1_035, 0)]
+
+
+async def test_hundreds_of_accounts_and_reservations_come_back(forgetful: RedisServer, replicas: Replicas) -> None:
+    (replica,) = replicas.on(forgetful.port)
+    await opened([replica])
+    accounts = [[today(f"b|{row}|{column}") for column in range(8)] for row in range(300)]
+    await asyncio.gather(*(replica.granted(3, *row) for row in accounts))
+    forgetful.kill()
+    forgetful.start()
+    await opened([replica])
+    assert replica.losses == 1
+    assert len(replica.seen.for_restore()) == 2_400
+    for row in (accounts[0], accounts[299]):
+        assert await replica.used(*row) == [(0, 3)] * 8

@@ -111,9 +111,8 @@ class RedisLedger:
             for start in range(0, len(live), _MOST_RESTORED)
         ]
         for _ in range(_RESTORE_TRIES):
-            replies = [
-                await self._call(scripts.RESTORE, [*one, *other]) for one, other in parts or [(nothing, nothing)]
-            ]
+            calls = [self._call(scripts.RESTORE, [*one, *other]) for one, other in parts or [(nothing, nothing)]]
+            replies = await asyncio.gather(*calls)
             # What was told to another life of the server may be lost again.
             if len({(reply.generation, reply.epoch) for reply in replies}) == 1:
                 last = replies[-1]

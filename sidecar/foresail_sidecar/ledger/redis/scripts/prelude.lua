@@ -58,6 +58,7 @@ end
 -- have seen more than this one began with. Lost data starts a new generation.
 local function guard(restoring)
   local gen, seq, epoch, grace = number(), number(), text(), number()
+  ledger.grace = grace
   local info = redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
   local begins, lost = false, false
@@ -92,8 +93,9 @@ local function guard(restoring)
   return lost and not restoring
 end
 
+-- A clock that was set back does not keep the ledger closed for longer than it was to be.
 local function closed()
-  return now < ledger.opens
+  return now < ledger.opens and ledger.opens - now <= ledger.grace
 end
 
 -- What an account's `g` says: that its reservations are those of this generation, or that they are being restored.
