@@ -40,7 +40,10 @@ _FIRST_BYTE_MESSAGE = "`firstByteSeconds` must be less than or equal to `totalSe
 class Timeouts(ApiObject):
     """How long an upstream may take for each part of an answer."""
 
-    cel: ClassVar = (rule("self.firstByteSeconds <= self.totalSeconds", _FIRST_BYTE_MESSAGE),)
+    # The API server evaluates rules also on the default of the whole object, before those of its fields are filled in.
+    cel: ClassVar = (
+        rule("!has(self.firstByteSeconds) || self.firstByteSeconds <= self.totalSeconds", _FIRST_BYTE_MESSAGE),
+    )
 
     connect_milliseconds: Annotated[int, Field(strict=True, ge=1, le=60_000)] = Field(
         5000, description="Longest time for name resolution, connection and TLS."

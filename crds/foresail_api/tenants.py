@@ -69,7 +69,8 @@ class TenantRule(ApiObject):
 class Tenants(ApiObject):
     """Who may call."""
 
-    cel: ClassVar = (rule("size(self.rules) == 0 || has(self.apiKeys)", _RULES_MESSAGE),)
+    # The API server evaluates rules also on the default of the whole object, before those of its fields are filled in.
+    cel: ClassVar = (rule("!has(self.rules) || size(self.rules) == 0 || has(self.apiKeys)", _RULES_MESSAGE),)
 
     anonymous: Anonymous = Field(
         Anonymous.DENY,
