@@ -90,6 +90,9 @@ def test_their_number_is_bounded(tmp_path: Path) -> None:
     for number in range(MAX_CREDENTIALS + 5):
         put(tmp_path, f"many/key-{number}", b"x")
     assert len(list(credential_files(tmp_path))) == MAX_CREDENTIALS
+    values, (fault,) = read_directory(tmp_path)
+    assert len(values) == MAX_CREDENTIALS
+    assert f"holds more than {MAX_CREDENTIALS} files" in fault
 
 
 def test_only_the_named_secret_says_whose_keys_are_valid() -> None:
