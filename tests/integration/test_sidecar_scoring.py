@@ -72,6 +72,7 @@ async def test_the_decision_is_shown_with_every_candidate() -> None:
         "scoring_error",
         "model",
         "refusal",
+        "order",
         "candidates",
     }
     assert (shown["model"], shown["basis"], shown["artifact_digest"]) == ("good", "Learned", DIGEST)
