@@ -197,7 +197,8 @@ class PoolModel(ApiObject):
             "`maxOutputTokens` must be less than or equal to `contextWindowTokens`",
         ),
         rule(
-            "!has(self.price) || self.price.tiers.all(tier, tier.aboveInputTokens < self.contextWindowTokens)",
+            "!has(self.price) || !has(self.price.tiers)"
+            " || self.price.tiers.all(tier, tier.aboveInputTokens < self.contextWindowTokens)",
             _TIERS_MESSAGE,
         ),
     )
