@@ -9,31 +9,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from foresail_api.attempts import OnClientCancel, StreamUsage
 from foresail_api.errors import UserError
+from foresail_api.frozen import Frozen
+from foresail_api.ledgers import OnLedgerUnavailable
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.pool import AuthScheme, Capability, OutputLimitField, Protocol
+from foresail_api.snapshot_budgets import SnapshotBudget, SnapshotLedger
 
 FORMAT_VERSION: Final = 2
 _FORMATS_READ: Final = (1, FORMAT_VERSION)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __copy__(self) -> Self:
-        # `model_copy` changes fields of the copy, so what was derived from them must not come along.
-        copied = super().__copy__()
-        for derived in copied.__dict__.keys() - type(self).model_fields.keys():
-            del copied.__dict__[derived]
-        return copied
-
-
-class SnapshotAuth(_Frozen):
+class SnapshotAuth(Frozen):
     """Which credential goes upstream, and how. The credential itself is never part of a snapshot."""
 
     scheme: AuthScheme
@@ -42,7 +34,7 @@ class SnapshotAuth(_Frozen):
     secret_key: str
 
 
-class SnapshotTimeouts(_Frozen):
+class SnapshotTimeouts(Frozen):
     """Bounds on the waits for an upstream. `total_milliseconds` counts from the request's first attempt."""
 
     connect_milliseconds: int = 5000
@@ -51,7 +43,7 @@ class SnapshotTimeouts(_Frozen):
     total_milliseconds: int = 3_600_000
 
 
-class SnapshotUpstream(_Frozen):
+class SnapshotUpstream(Frozen):
     """One address of a model. `url` includes the version; a protocol's module appends its path."""
 
     name: str
@@ -65,7 +57,7 @@ class SnapshotUpstream(_Frozen):
     stream_usage: StreamUsage = StreamUsage.REQUESTED
 
 
-class SnapshotTokenPrices(_Frozen):
+class SnapshotTokenPrices(Frozen):
     """Prices of each kind of token, in whole millionths of a US dollar per million tokens."""
 
     input: int
@@ -82,14 +74,14 @@ class SnapshotTokenPrices(_Frozen):
         return max(self.input, self.cached_input, self.cache_write_short, self.cache_write_long)
 
 
-class SnapshotTier(_Frozen):
+class SnapshotTier(Frozen):
     """The prices of all tokens of a request whose billed input exceeds so many tokens."""
 
     above_input_tokens: int
     prices: SnapshotTokenPrices
 
 
-class SnapshotPrice(_Frozen):
+class SnapshotPrice(Frozen):
     """Price in whole millionths of a US dollar, per million tokens and per request. Tiers stand in rising order.
 
     Where a kind of input has no price of its own, it costs what plain input does; a long cache write what a short one does.
@@ -136,7 +128,7 @@ def _or(price: int | None, otherwise: int) -> int:
     return otherwise if price is None else price
 
 
-class SnapshotModel(_Frozen):
+class SnapshotModel(Frozen):
     """One model. `overhead_tokens` is None where no bound on a prompt's tokens can be given, the media's maxima likewise."""
 
     name: str
@@ -153,7 +145,7 @@ class SnapshotModel(_Frozen):
     max_tokens_per_audio: int | None = None
 
 
-class SnapshotArtifact(_Frozen):
+class SnapshotArtifact(Frozen):
     """Where the trained router lies: an absolute `path`, or one inside of the volume `claim`."""
 
     claim: str | None
@@ -161,7 +153,7 @@ class SnapshotArtifact(_Frozen):
     digest: str
 
 
-class SnapshotRouter(_Frozen):
+class SnapshotRouter(Frozen):
     """What takes the decision."""
 
     strategy: Strategy
@@ -171,14 +163,14 @@ class SnapshotRouter(_Frozen):
     failure_mode: FailureMode
 
 
-class SnapshotObjective(_Frozen):
+class SnapshotObjective(Frozen):
     """What the decision optimises: `percent` is the cost weight, or the tolerated loss of quality."""
 
     kind: Literal["Tradeoff", "CheapestWithinPercentOfBest"]
     percent: int
 
 
-class SnapshotTenants(_Frozen):
+class SnapshotTenants(Frozen):
     """Who may call beside anonymous callers: `secret_name` is the Secret of the keys' hashes, None where there are no keys.
 
     `models` holds, by tenant, what that tenant may use; who does not stand there may use every model.
@@ -188,7 +180,7 @@ class SnapshotTenants(_Frozen):
     models: Mapping[str, tuple[str, ...]] = {}
 
 
-class SnapshotFallback(_Frozen):
+class SnapshotFallback(Frozen):
     """What follows a failed attempt."""
 
     max_attempts: int = 3
@@ -196,32 +188,46 @@ class SnapshotFallback(_Frozen):
     retry_budget_percent: int = 20
 
 
-class SnapshotOutlierDetection(_Frozen):
+class SnapshotOutlierDetection(Frozen):
     """When an upstream that fails is left alone."""
 
     consecutive_failures: int = 5
     ejection_seconds: int = 30
 
 
-class Snapshot(_Frozen):
+class Snapshot(Frozen):
     """One policy with its pool, ready to serve. Equal content has an equal `content_hash`.
 
-    Every field that format 1 lacks has a default, which is what format 1 meant.
+    Every field that format 1 lacks has a default, which is what format 1 meant. `policy_uid` is empty outside of a cluster.
     """
 
     format_version: Literal[2] = FORMAT_VERSION
     namespace: str
     policy: str
+    policy_uid: str = ""
     pool: str
     aliases: tuple[str, ...]
     models: tuple[SnapshotModel, ...]
     router: SnapshotRouter
     objective: SnapshotObjective
     per_request_nano_dollars: int | None
+    budgets: tuple[SnapshotBudget, ...] = ()
+    ledger: SnapshotLedger = SnapshotLedger()
+    on_ledger_unavailable: OnLedgerUnavailable = OnLedgerUnavailable.FAIL_CLOSE
     anonymous_allowed: bool
     tenants: SnapshotTenants = SnapshotTenants()
     fallback: SnapshotFallback = SnapshotFallback()
     outlier_detection: SnapshotOutlierDetection = SnapshotOutlierDetection()
+
+    @cached_property
+    def ledger_namespace(self) -> str:
+        """Under what this policy's spend is kept: a policy that is deleted and made anew begins with nothing spent."""
+        return self.policy_uid or f"{self.namespace}/{self.policy}"
+
+    @cached_property
+    def has_enforced_budget(self) -> bool:
+        """Whether any budget may refuse a request."""
+        return any(budget.enforced for budget in self.budgets)
 
     def canonical_json(self) -> str:
         """Return the one text that stands for this content."""
@@ -239,7 +245,7 @@ class Snapshot(_Frozen):
         return next((model for model in self.models if model.name == name), None)
 
 
-class SnapshotEnvelope(_Frozen):
+class SnapshotEnvelope(Frozen):
     """A snapshot on its way: the writer raises `sequence` when the hash changes, so that an older one never replaces a newer.
 
     `hash` is that of the content as it was written: of one that was read in an older format it is not the snapshot's own.
