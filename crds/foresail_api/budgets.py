@@ -52,7 +52,9 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone of the IANA data base; write one like `Europe/Berlin`") from None
+        raise ValueError(
+            f"must be a time zone of the IANA data base like `Europe/Berlin`, which {name!r} is not"
+        ) from None
     return name
 
 
@@ -106,10 +108,10 @@ class BudgetOverride(ApiObject):
     amount: Amount = Field(description='US dollars that this tenant may spend in a window, for example "25".')
 
 
-_OVERRIDES_MESSAGE = "`overrides` can only be set if `scope` is `Tenant`"
+_OVERRIDES_MESSAGE = "`scope` must be `Tenant` if there are `overrides`"
 _OVERDRAFT_MESSAGE = "`overdraft` must be set if, and only if, `hardAction` is `Cheapest`"
-_OBSERVED_ACTION_MESSAGE = "`hardAction` can only be `Cheapest` if `mode` is `Enforce`"
-_OBSERVED_THRESHOLD_MESSAGE = "`softThresholdPercent` can only be set if `mode` is `Enforce`"
+_OBSERVED_ACTION_MESSAGE = "`hardAction` must be `Reject` if `mode` is `Observe`"
+_OBSERVED_THRESHOLD_MESSAGE = "`softThresholdPercent` must be absent if `mode` is `Observe`"
 
 
 class Budget(ApiObject):

@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from foresail_api.common import nano_dollars
 from foresail_api.compile_attempts import compiled_detection, compiled_fallback, compiled_timeouts
+from foresail_api.compile_budgets import compiled_budgets, compiled_ledger, ledger_warnings
 from foresail_api.compile_prices import compiled_price
-from foresail_api.policy import Artifact, Objective, RoutingPolicy
+from foresail_api.policy import Artifact, CostLimits, Objective, RoutingPolicy
 from foresail_api.pool import Auth, ModelPool, PoolModel, Upstream
 from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import (
@@ -129,12 +130,13 @@ def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> 
                 "`spec.router.artifact.uri`: `file://` is for `foresail serve` only; put the artifact on a volume and use `volumeClaim`",
             )
         )
-    if _capped(policy) and not any(_priceable(model) for model in pool.spec.models):
+    limiting = _limiting(policy)
+    if limiting is not None and not any(_priceable(model) for model in pool.spec.models):
         problems.append(
             Problem(
                 ConditionType.ACCEPTED,
                 Reason.NO_PRICEABLE_MODEL,
-                f"`spec.costLimits.perRequest` needs a model with `price` and `tokenCount.overheadTokens`; ModelPool {pool.metadata.name!r} has none; set both",
+                f"{limiting} needs a model with `price` and `tokenCount.overheadTokens`; ModelPool {pool.metadata.name!r} has none; set both",
             )
         )
     return problems
@@ -149,22 +151,32 @@ def _warnings(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[st
         if closed
         else []
     )
-    return [*access, *_cap_warnings(policy, pool)]
+    ledger = ledger_warnings(policy.spec) if target == Target.CLUSTER else ()
+    return [*access, *_price_warnings(policy, pool), *ledger]
 
 
-def _cap_warnings(policy: RoutingPolicy, pool: ModelPool) -> list[str]:
-    if not _capped(policy):
+def _price_warnings(policy: RoutingPolicy, pool: ModelPool) -> list[str]:
+    limiting = _limiting(policy)
+    if limiting is None:
         return []
     return [
-        f"model {model.name!r} is never chosen under `spec.costLimits.perRequest`: set its `{missing}`"
+        f"model {model.name!r} is never chosen under {limiting}: set its `{missing}`"
         for model in pool.spec.models
         if not _priceable(model)
         for missing in ["price" if model.price is None else "tokenCount.overheadTokens"]
     ]
 
 
-def _capped(policy: RoutingPolicy) -> bool:
-    return policy.spec.cost_limits is not None and policy.spec.cost_limits.per_request is not None
+def _limiting(policy: RoutingPolicy) -> str | None:
+    """Return the field that only models with a known worst case can meet; None where there is none."""
+    limits = policy.spec.cost_limits
+    if limits is None or (limits.per_request is None and not limits.enforces_budget):
+        return None
+    return (
+        "an enforced budget of `spec.costLimits.budgets`"
+        if limits.per_request is None
+        else "`spec.costLimits.perRequest`"
+    )
 
 
 def _priceable(model: PoolModel) -> bool:
@@ -173,10 +185,11 @@ def _priceable(model: PoolModel) -> bool:
 
 def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
     spec = policy.spec
-    limit = spec.cost_limits.per_request if spec.cost_limits else None
+    limits = spec.cost_limits or CostLimits()
     return Snapshot(
         namespace=policy.metadata.namespace,
         policy=policy.metadata.name,
+        policy_uid=policy.metadata.uid,
         pool=pool.metadata.name,
         aliases=tuple(spec.aliases),
         models=pool_models(pool),
@@ -188,7 +201,10 @@ def _snapshot(policy: RoutingPolicy, pool: ModelPool) -> Snapshot:
             failure_mode=spec.router.failure_mode,
         ),
         objective=_objective(spec.objective),
-        per_request_nano_dollars=None if limit is None else nano_dollars(limit),
+        per_request_nano_dollars=None if limits.per_request is None else nano_dollars(limits.per_request),
+        budgets=compiled_budgets(limits.budgets),
+        ledger=compiled_ledger(limits.ledger),
+        on_ledger_unavailable=limits.on_ledger_unavailable,
         anonymous_allowed=spec.tenants.anonymous == Anonymous.ALLOW,
         tenants=_tenants(spec.tenants),
         fallback=compiled_fallback(spec.fallback),

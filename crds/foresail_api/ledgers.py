@@ -58,7 +58,7 @@ class LedgerStorage(ApiObject):
 
 
 _REDIS_MESSAGE = "`redis` must be set if, and only if, `type` is `Redis`"
-_STORAGE_MESSAGE = "`storage` can only be set if `type` is `Embedded`"
+_STORAGE_MESSAGE = "`storage` must be absent if `type` is `Redis`"
 
 
 class Ledger(ApiObject):

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from foresail_api.attempts import Fallback
+from foresail_api.budgets import Budget, BudgetMode
 from foresail_api.common import (
     API_VERSION,
     LIST_SET,
@@ -23,8 +24,11 @@ from foresail_api.common import (
     ModelName,
     ObjectMeta,
     RelativePath,
+    list_map,
     rule,
+    unique,
 )
+from foresail_api.ledgers import Ledger, LedgerType, OnLedgerUnavailable
 from foresail_api.tenants import Tenants
 
 
@@ -165,6 +169,28 @@ class CostLimits(ApiObject):
         None,
         description='Most US dollars that one request can cost, at worst, for example "0.01". Models without a price are left out.',
     )
+    budgets: Annotated[list[Budget], Field(max_length=8), unique("name")] = Field(
+        default_factory=list,
+        description="What may be spent in windows of time, told apart by `name`. A request counts in all of them. Models without a price are left out where one is enforced.",
+        json_schema_extra={**list_map("name"), "default": []},
+    )
+    ledger: Ledger | None = Field(
+        None, description="Where it is kept what was spent of the budgets. An embedded ledger if absent."
+    )
+    on_ledger_unavailable: OnLedgerUnavailable = Field(
+        OnLedgerUnavailable.FAIL_CLOSE,
+        description="While the ledger does not answer, `FailClose` answers requests that an enforced budget limits with status 503, and `FailOpen` serves them: budgets do not hold then. Models whose price is 0 answer in any case.",
+    )
+
+    @property
+    def enforces_budget(self) -> bool:
+        """Whether any budget may refuse a request."""
+        return any(budget.mode == BudgetMode.ENFORCE for budget in self.budgets)
+
+    @property
+    def on_redis(self) -> bool:
+        """Whether pods share the ledger."""
+        return self.ledger is not None and self.ledger.type == LedgerType.REDIS
 
 
 class Serving(ApiObject):
@@ -176,8 +202,29 @@ class Serving(ApiObject):
     replicas: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(1, description="Number of pods.")
 
 
+_SHARED_MESSAGE = (
+    "`serving.replicas` must be at most 1 with an enforced budget, unless `costLimits.ledger.type` is `Redis`"
+)
+_ONE_WRITER_MESSAGE = "`serving.replicas` must be at most 1 with `costLimits.ledger.storage`"
+
+
 class RoutingPolicySpec(ApiObject):
     """How requests are routed between the models of a pool."""
+
+    cel: ClassVar = (
+        rule(
+            "!has(self.costLimits) || !has(self.costLimits.budgets)"
+            " || self.costLimits.budgets.all(budget, has(budget.mode) && budget.mode == 'Observe')"
+            " || (has(self.costLimits.ledger) && has(self.costLimits.ledger.type) && self.costLimits.ledger.type == 'Redis')"
+            " || !has(self.serving) || !has(self.serving.replicas) || self.serving.replicas <= 1",
+            _SHARED_MESSAGE,
+        ),
+        rule(
+            "!has(self.costLimits) || !has(self.costLimits.ledger) || !has(self.costLimits.ledger.storage)"
+            " || !has(self.serving) || !has(self.serving.replicas) || self.serving.replicas <= 1",
+            _ONE_WRITER_MESSAGE,
+        ),
+    )
 
     pool_ref: PoolRef = Field(description="The pool to route to.")
     aliases: Annotated[list[ModelName], Field(min_length=1, max_length=16), Distinct] = Field(
@@ -207,6 +254,17 @@ class RoutingPolicySpec(ApiObject):
         description="Where the router runs.",
         json_schema_extra={"default": {}},
     )
+
+    @model_validator(mode="after")
+    def _rules(self) -> RoutingPolicySpec:
+        limits = self.cost_limits
+        if limits is None or self.serving.replicas <= 1:
+            return self
+        if limits.enforces_budget and not limits.on_redis:
+            raise ValueError(_SHARED_MESSAGE)
+        if limits.ledger is not None and limits.ledger.storage is not None:
+            raise ValueError(_ONE_WRITER_MESSAGE)
+        return self
 
 
 _NAME_MESSAGE = (

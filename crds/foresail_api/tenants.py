@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from foresail_api.common import LIST_SET, ApiObject, Distinct, DnsSubdomain, ModelName, list_map, rule, unique
 
 _NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_ANONYMOUS_NAME: Final = "anonymous"
+ANONYMOUS_NAME: Final = "anonymous"
 _ANONYMOUS_MESSAGE: Final = "`name` must be another word than `anonymous`, which is the word for callers without a key"
 _RULES_MESSAGE: Final = "`apiKeys` must be set if there are `rules`"
 
@@ -23,7 +23,7 @@ TenantName = Annotated[str, Field(min_length=1, max_length=63, pattern=_NAME_PAT
 
 def is_tenant_name(text: str) -> bool:
     """Return whether a tenant can have that name."""
-    return re.fullmatch(_NAME_PATTERN, text) is not None and text != _ANONYMOUS_NAME
+    return re.fullmatch(_NAME_PATTERN, text) is not None and text != ANONYMOUS_NAME
 
 
 class Anonymous(StrEnum):
@@ -51,7 +51,7 @@ class ApiKeys(ApiObject):
 class TenantRule(ApiObject):
     """What one tenant may use."""
 
-    cel: ClassVar = (rule(f"self.name != '{_ANONYMOUS_NAME}'", _ANONYMOUS_MESSAGE),)
+    cel: ClassVar = (rule(f"self.name != '{ANONYMOUS_NAME}'", _ANONYMOUS_MESSAGE),)
 
     name: TenantName = Field(description="The tenant, as the entries of the Secret name it.")
     models: Annotated[list[ModelName], Field(min_length=1, max_length=64), Distinct] = Field(
@@ -61,7 +61,7 @@ class TenantRule(ApiObject):
 
     @model_validator(mode="after")
     def _rules(self) -> TenantRule:
-        if self.name == _ANONYMOUS_NAME:
+        if self.name == ANONYMOUS_NAME:
             raise ValueError(_ANONYMOUS_MESSAGE)
         return self
 

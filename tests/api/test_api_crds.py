@@ -191,6 +191,11 @@ def test_defaults_are_filled_in(api: httpx.Client) -> None:
     assert policy["tenants"] == {"anonymous": "Deny", "rules": []}
     assert policy["serving"] == {"mode": "Gateway", "replicas": 1}
     assert "costLimits" not in policy
+    limits = api.post(collection("RoutingPolicy"), json=EXAMPLES["local policy"]).json()["spec"]["costLimits"]
+    assert limits["onLedgerUnavailable"] == "FailClose"
+    assert limits["ledger"]["timeoutMilliseconds"] == 500
+    (budget,) = limits["budgets"]
+    assert (budget["scope"], budget["hardAction"], budget["overrides"]) == ("Policy", "Reject", [])
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -109,7 +109,26 @@ spec:
     defaultModel: small
     failureMode: FailClose
   objective: {tradeoff: {costWeightPercent: 50}}
-  costLimits: {perRequest: "0.01"}
+  costLimits:
+    perRequest: "0.01"
+    budgets:
+      - name: monthly
+        amount: "100.50"
+        window: {calendar: {unit: Month, timeZone: Europe/Berlin}}
+        scope: Tenant
+        overrides: [{tenant: team-a, amount: "25"}]
+        softThresholdPercent: 80
+        hardAction: Cheapest
+        overdraft: "5"
+        mode: Enforce
+    ledger:
+      type: Redis
+      redis:
+        url: rediss://redis.example.test:6380/1
+        username: foresail
+        secretRef: {name: redis, key: password}
+      timeoutMilliseconds: 200
+    onLedgerUnavailable: FailOpen
   fallback: {maxAttempts: 2, models: Same, retryBudgetPercent: 10}
   tenants:
     anonymous: Allow
@@ -130,6 +149,10 @@ spec:
       uri: file:///var/lib/foresail/artifact
       digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
   objective: {cheapestWithinPercentOfBest: {percent: 5}}
+  costLimits:
+    budgets:
+      - {name: recent, amount: "1", window: {rolling: {seconds: 3600}}, mode: Observe}
+    ledger: {type: Embedded, storage: {volumeClaimName: ledger}}
 """
 
 CONDITION = """
@@ -168,6 +191,8 @@ REMOVED = object()
 MODEL: tuple[Part, ...] = ("spec", "models", 0)
 UPSTREAM: tuple[Part, ...] = (*MODEL, "upstreams", 0)
 ROUTER: tuple[Part, ...] = ("spec", "router")
+LIMITS: tuple[Part, ...] = ("spec", "costLimits")
+BUDGET: tuple[Part, ...] = (*LIMITS, "budgets", 0)
 
 # What no schema can say alone: (example, field, new value or REMOVED, field that is named, message).
 RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
@@ -333,5 +358,82 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         "anonymous",
         "spec.tenants.rules[0]",
         "`name` must be another word than `anonymous`, which is the word for callers without a key",
+    ),
+    (
+        "full policy",
+        (*BUDGET, "window", "rolling"),
+        {"seconds": 60},
+        "spec.costLimits.budgets[0].window",
+        "exactly one of `calendar` and `rolling` must be set",
+    ),
+    (
+        "local policy",
+        (*BUDGET, "window"),
+        {},
+        "spec.costLimits.budgets[0].window",
+        "exactly one of `calendar` and `rolling` must be set",
+    ),
+    (
+        "full policy",
+        (*BUDGET, "scope"),
+        REMOVED,
+        "spec.costLimits.budgets[0]",
+        "`scope` must be `Tenant` if there are `overrides`",
+    ),
+    (
+        "full policy",
+        (*BUDGET, "overdraft"),
+        REMOVED,
+        "spec.costLimits.budgets[0]",
+        "`overdraft` must be set if, and only if, `hardAction` is `Cheapest`",
+    ),
+    (
+        "local policy",
+        (*BUDGET, "overdraft"),
+        "1",
+        "spec.costLimits.budgets[0]",
+        "`overdraft` must be set if, and only if, `hardAction` is `Cheapest`",
+    ),
+    (
+        "full policy",
+        (*BUDGET, "mode"),
+        "Observe",
+        "spec.costLimits.budgets[0]",
+        "`hardAction` must be `Reject` if `mode` is `Observe`",
+    ),
+    (
+        "local policy",
+        (*BUDGET, "softThresholdPercent"),
+        50,
+        "spec.costLimits.budgets[0]",
+        "`softThresholdPercent` must be absent if `mode` is `Observe`",
+    ),
+    (
+        "full policy",
+        (*LIMITS, "ledger", "redis"),
+        REMOVED,
+        "spec.costLimits.ledger",
+        "`redis` must be set if, and only if, `type` is `Redis`",
+    ),
+    (
+        "full policy",
+        (*LIMITS, "ledger", "storage"),
+        {"volumeClaimName": "ledger"},
+        "spec.costLimits.ledger",
+        "`storage` must be absent if `type` is `Redis`",
+    ),
+    (
+        "full policy",
+        (*LIMITS, "ledger"),
+        REMOVED,
+        "spec",
+        "`serving.replicas` must be at most 1 with an enforced budget, unless `costLimits.ledger.type` is `Redis`",
+    ),
+    (
+        "local policy",
+        ("spec", "serving"),
+        {"replicas": 2},
+        "spec",
+        "`serving.replicas` must be at most 1 with `costLimits.ledger.storage`",
     ),
 ]
