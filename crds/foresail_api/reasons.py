@@ -64,6 +64,7 @@ class Basis(StrEnum):
     CHEAPEST = "Cheapest"
     DEFAULT = "Default"
     UNROUTED = "Unrouted"
+    BUDGET_CHEAPEST = "BudgetCheapest"
     PASS_THROUGH = "PassThrough"  # noqa: S105  a word, not a password
     FAIL_OPEN_DEFAULT = "FailOpenDefault"
     FAIL_OPEN_CHEAPEST = "FailOpenCheapest"

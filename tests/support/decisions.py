@@ -135,6 +135,7 @@ def decision_of(
     cost_reference: int | None = 1_000_000,
     scoring_error: str | None = None,
     limits: RequestLimits = NO_LIMITS,
+    pressure_percent: int = 0,
     **conditions: Any,
 ) -> Decision:
     return decide(
@@ -146,4 +147,5 @@ def decision_of(
         scoring_error=scoring_error,
         snapshot_hash="sha256:0",
         limits=limits,
+        pressure_percent=pressure_percent,
     )

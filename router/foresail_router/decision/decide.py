@@ -6,15 +6,15 @@ Owns strategies, failure modes and what a prediction adds to the cap's verdict. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.reasons import Basis, Elimination
-from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotRouter
+from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotObjective, SnapshotRouter
 from foresail_router.decision.conditions import NO_LIMITS, RequestLimits, effective_cap
 from foresail_router.decision.eliminate import is_pass_through, is_served
-from foresail_router.decision.objective import by_cost, ranked, weigh, with_predicted_cost
+from foresail_router.decision.objective import by_cost, pressed, ranked, weigh, with_predicted_cost
 from foresail_router.decision.price import dollars, worst_case
 from foresail_router.decision.refusal import no_eligible_model, scoring_failed, unknown_model
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest, Refusal
@@ -23,8 +23,18 @@ from foresail_router.engine.interface import Estimate
 NO_ESTIMATES = "NoEstimates"
 UNKNOWN_TO_ARTIFACT = "the router's artifact does not know it: no part in a learned decision"
 
+_FULL_PERCENT = 100
+
 # The models that may answer, the choice first, or a refusal.
 _Outcome = tuple[list[Candidate] | Refusal, Basis | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pressure:
+    """What budgets near their end make of the objective; at the end only the cheapest is left."""
+
+    objective: SnapshotObjective
+    at_end: bool
 
 
 def decide(
@@ -37,19 +47,22 @@ def decide(
     scoring_error: str | None,
     snapshot_hash: str,
     limits: RequestLimits = NO_LIMITS,
+    pressure_percent: int = 0,
 ) -> Decision:
     """Return the decision on a request whose candidates `eliminate` gave, one per model of the pool and in its order.
 
     `estimates` holds the router's prediction by model, or is None where there is none; `scoring_error` then says why.
     `cost_reference` is what the cost weight compares with, in nano-dollars; None where the artifact's best model has no price.
-    `limits` are those under which `eliminate` gave the candidates.
+    `limits` are those under which `eliminate` gave the candidates. `pressure_percent` raises the weight of costs; from 100 on, the cheapest answers.
     """
     predicted = [
         _with_prediction(request, model, candidate, estimates)
         for model, candidate in zip(snapshot.models, candidates, strict=True)
     ]
-    considered = _weighed(snapshot, predicted, cost_reference)
-    outcome, basis, error = _choose(request, snapshot, considered, scoring_error, limits)
+    objective = pressed(snapshot.objective, pressure_percent)
+    considered = _weighed(objective, predicted, cost_reference)
+    pressure = _Pressure(objective, at_end=pressure_percent >= _FULL_PERCENT)
+    outcome, basis, error = _choose(request, snapshot, considered, scoring_error, limits, pressure)
     answering = [] if isinstance(outcome, Refusal) else outcome
     artifact = snapshot.router.artifact
     return Decision(
@@ -61,6 +74,7 @@ def decide(
         artifact_digest=artifact.digest if artifact else None,
         scoring_error=error,
         order=tuple(candidate.model for candidate in answering),
+        pressure_percent=pressure_percent,
     )
 
 
@@ -70,6 +84,7 @@ def _choose(
     candidates: Sequence[Candidate],
     scoring_error: str | None,
     limits: RequestLimits,
+    pressure: _Pressure,
 ) -> _Outcome:
     if not is_served(request, snapshot):
         return unknown_model(request, snapshot), None, None
@@ -78,6 +93,8 @@ def _choose(
         return no_eligible_model(candidates, effective_cap(snapshot, limits)), None, scoring_error
     if is_pass_through(request, snapshot):
         return eligible, Basis.PASS_THROUGH, None
+    if pressure.at_end:
+        return by_cost(eligible), Basis.BUDGET_CHEAPEST, scoring_error
     router = snapshot.router
     if not limits.routed:
         return _default_first(eligible, router.default_model), Basis.UNROUTED, None
@@ -86,7 +103,7 @@ def _choose(
     scored = [candidate for candidate in eligible if candidate.estimate is not None]
     if scored:
         unscored = [candidate for candidate in eligible if candidate.estimate is None]
-        return [*ranked(snapshot.objective, scored), *by_cost(unscored)], Basis.LEARNED, None
+        return [*ranked(pressure.objective, scored), *by_cost(unscored)], Basis.LEARNED, None
     error = scoring_error or NO_ESTIMATES
     if router.failure_mode == FailureMode.FAIL_CLOSE:
         return scoring_failed(error, snapshot), None, error
@@ -133,7 +150,9 @@ def _long_enough(request: NeutralRequest, model: SnapshotModel, candidate: Candi
     return replace(candidate, elimination=Elimination.CLAMP_TOO_SMALL, detail=detail, worst_case=needed)
 
 
-def _weighed(snapshot: Snapshot, candidates: Sequence[Candidate], cost_reference: int | None) -> tuple[Candidate, ...]:
+def _weighed(
+    objective: SnapshotObjective, candidates: Sequence[Candidate], cost_reference: int | None
+) -> tuple[Candidate, ...]:
     scored = [candidate for candidate in candidates if candidate.elimination is None and candidate.estimate is not None]
-    weighed = {candidate.model: candidate for candidate in weigh(snapshot.objective, scored, cost_reference)}
+    weighed = {candidate.model: candidate for candidate in weigh(objective, scored, cost_reference)}
     return tuple(weighed.get(candidate.model, candidate) for candidate in candidates)

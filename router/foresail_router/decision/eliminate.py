@@ -16,7 +16,7 @@ from foresail_api.reasons import Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotPrice
 from foresail_router.decision.conditions import Conditions, effective_cap
 from foresail_router.decision.counts import InputBound
-from foresail_router.decision.price import bound_input, clamp_output_limit, dollars, worst_case
+from foresail_router.decision.price import MOST_RESERVED_NANO, bound_input, clamp_output_limit, dollars, worst_case
 from foresail_router.decision.types import Candidate, NeutralRequest
 
 _Verdict = tuple[Elimination, str]
@@ -102,6 +102,7 @@ def _candidate(
         or _missing_capability(request, model)
         or _context_too_small(model, expected, least)
         or _unavailable(model, conditions)
+        or _unbudgetable(request, model, candidate, conditions)
     )
     if verdict is not None:
         return replace(candidate, elimination=verdict[0], detail=verdict[1])
@@ -146,6 +147,19 @@ def _not_allowed(model: SnapshotModel, conditions: Conditions) -> _Verdict | Non
 def _unavailable(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
     why = conditions.unavailable.get(model.name)
     return None if why is None else (why.reason, why.detail)
+
+
+def _unbudgetable(
+    request: NeutralRequest, model: SnapshotModel, candidate: Candidate, conditions: Conditions
+) -> _Verdict | None:
+    if not conditions.budgeted:
+        return None
+    if candidate.worst_case is None:
+        return Elimination.UNPRICEABLE, _why_unpriceable(request, model)
+    if candidate.worst_case > MOST_RESERVED_NANO:
+        most = dollars(MOST_RESERVED_NANO)
+        return Elimination.UNPRICEABLE, f"at worst it costs more than {most} USD, which no budget can reserve"
+    return None
 
 
 def _missing_credential(model: SnapshotModel, missing_credentials: frozenset[str]) -> _Verdict | None:

@@ -21,6 +21,14 @@ def cost_weight(percent: int) -> float:
     return 0.0 if percent == 0 else float(10 ** (percent / 20 - 3))
 
 
+def pressed(objective: SnapshotObjective, pressure_percent: int) -> SnapshotObjective:
+    """Return the objective with its percentage raised linearly towards 100, as budgets near their end."""
+    if not pressure_percent:
+        return objective
+    raised = objective.percent + (100 - objective.percent) * pressure_percent // 100
+    return objective.model_copy(update={"percent": raised})
+
+
 def with_predicted_cost(
     candidate: Candidate, model: SnapshotModel, choices: int, estimate: Estimate | None
 ) -> Candidate:

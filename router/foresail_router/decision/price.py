@@ -16,6 +16,8 @@ from foresail_router.decision.types import NeutralRequest
 
 # What is settled ends here, so that sums of a request's attempts stay exact wherever whole numbers have 53 bits.
 MOST_NANO: Final = 2**53 - 1
+# What one attempt may reserve at most: with amounts below 10^15 their sums stay below 2^53, too.
+MOST_RESERVED_NANO: Final = 2**50
 
 # One micro-dollar per million tokens is a thousandth of a nano-dollar per token.
 _UNITS_PER_NANO_DOLLAR = 1000

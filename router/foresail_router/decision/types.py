@@ -91,7 +91,7 @@ class Decision:
     """Which model answers, what that rests on, and every candidate. Exactly one of `chosen` and `refusal` is set.
 
     `scoring_error` names why the router gave no estimates, where it was asked and did not. `order` names every model that may answer,
-    the chosen one first, then the next best.
+    the chosen one first, then the next best. `pressure_percent` is how much the budgets pressed towards the cheapest: 100 leaves no choice.
     """
 
     chosen: Candidate | None
@@ -102,3 +102,4 @@ class Decision:
     artifact_digest: str | None
     scoring_error: str | None = None
     order: tuple[str, ...] = ()
+    pressure_percent: int = 0

@@ -50,10 +50,16 @@ class AttemptLog:
         self._request_id = request_id
         self._started = 0
 
+    @property
+    def next_id(self) -> str:
+        """The id that the next attempt will have, under which it can be reserved before it starts."""
+        return f"{self._request_id}-{self._started + 1}"
+
     def attempt_started(self, model: str, upstream: str) -> Attempt:
         """Announce an attempt before anything of it is sent."""
+        attempt = Attempt(self.next_id, model, upstream)
         self._started += 1
-        return Attempt(f"{self._request_id}-{self._started}", model, upstream)
+        return attempt
 
     def attempt_ended(self, attempt: Attempt, outcome: AttemptOutcome, used: Used | None = None) -> EndedAttempt:
         """Announce its end, once; a second announcement of the same attempt changes nothing."""

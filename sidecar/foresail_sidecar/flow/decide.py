@@ -15,6 +15,7 @@ from foresail_router.decision.price import CostReference
 from foresail_router.decision.ratios import InputRatios
 from foresail_router.decision.types import Decision, NeutralRequest
 from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.flow.budgets import Budgets
 from foresail_sidecar.flow.score import Scores, score, wants_scores
 
 
@@ -25,6 +26,7 @@ class Policy:
     state: ServingState
     missing_credentials: frozenset[str]
     cost_reference: int | None
+    budgets: Budgets
 
     @classmethod
     def of(cls, state: ServingState) -> Policy:
@@ -37,6 +39,7 @@ class Policy:
             state=state,
             missing_credentials=state.models_without_credentials(),
             cost_reference=None if reference is None else reference.nano_dollars(state.snapshot),
+            budgets=Budgets.of(state.snapshot),
         )
 
 
@@ -50,12 +53,15 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What holds at the moment of one decision: what was learned of input lengths, what the caller may use, what cannot be asked."""
+    """What holds at the moment of one decision: what was learned of input lengths, what the caller may use, what cannot be asked, how
+    much the budgets press.
+    """
 
     ratios: InputRatios
     limits: RequestLimits = NO_LIMITS
     allowed_models: frozenset[str] | None = None
     unavailable: Mapping[str, Unavailable] = field(default_factory=dict)
+    pressure_percent: int = 0
 
 
 async def decide_request(policy: Policy, request: NeutralRequest, standing: Standing) -> Decided:
@@ -67,6 +73,7 @@ async def decide_request(policy: Policy, request: NeutralRequest, standing: Stan
         limits=standing.limits,
         allowed_models=standing.allowed_models,
         unavailable=standing.unavailable,
+        budgeted=policy.budgets.enforced,
     )
     candidates = eliminate(request, snapshot, conditions)
     scores = Scores()
@@ -82,6 +89,7 @@ async def decide_request(policy: Policy, request: NeutralRequest, standing: Stan
         scoring_error=scores.error,
         snapshot_hash=state.snapshot_hash,
         limits=standing.limits,
+        pressure_percent=standing.pressure_percent,
     )
     return Decided(decision, scores.seconds)
 

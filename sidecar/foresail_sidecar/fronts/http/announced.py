@@ -6,6 +6,7 @@ It must not know what a client is told.
 from __future__ import annotations
 
 from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.admit import Reservation
 from foresail_sidecar.flow.attempts import Used
 from foresail_sidecar.flow.outcomes import AttemptOutcome
 from foresail_sidecar.flow.record import Exchange, Memory, record_attempt
@@ -15,16 +16,24 @@ from foresail_sidecar.protocols.answers import AnswerMachine
 class AnnouncedAttempt:
     """An attempt from before anything of it is sent. `machine` is there as soon as an answer has begun, `streamed` or in one piece.
 
-    `id` is the key of its settlement.
+    `id` is the key of its settlement, which also ends its reservation.
     """
 
-    def __init__(self, memory: Memory, exchange: Exchange, candidate: Candidate, upstream: str) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        exchange: Exchange,
+        candidate: Candidate,
+        upstream: str,
+        reservation: Reservation | None = None,
+    ) -> None:
         self.machine: AnswerMachine | None = None
         self.streamed = False
         self._memory = memory
         self._exchange = exchange
         self._attempt = exchange.attempts.attempt_started(candidate.model, upstream)
         self._ended = False
+        self._reservation = reservation
         exchange.asked = candidate
         self.id = self._attempt.id
 
@@ -34,7 +43,9 @@ class AnnouncedAttempt:
             return
         self._ended = True
         ended = self._exchange.attempts.attempt_ended(self._attempt, outcome, self._used())
-        record_attempt(self._memory, self._exchange, ended)
+        settlement = record_attempt(self._memory, self._exchange, ended)
+        if self._reservation is not None:
+            self._reservation.settle(settlement)
 
     def _used(self) -> Used:
         machine = self.machine

@@ -15,6 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.admit import Reservation
 from foresail_sidecar.flow.failures import AFTER_FIRST_BYTE, RULES
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
 from foresail_sidecar.flow.record import Exchange, record_end, record_first_byte, record_overhead
@@ -74,13 +75,18 @@ class Forwarding:
         self._passed = to_upstream(request.headers.items(), named)
 
     async def attempt(
-        self, considered: Considered, candidate: Candidate, target: Target, deadline: float
+        self,
+        considered: Considered,
+        candidate: Candidate,
+        target: Target,
+        deadline: float,
+        reservation: Reservation | None = None,
     ) -> web.StreamResponse:
         """Return the finished response; raise `AttemptFailed`, `ClientLeft`, or `CancelledError`.
 
-        `deadline`, by the clock of the event loop, is when the answer must have ended.
+        `deadline`, by the clock of the event loop, is when the answer must have ended. `reservation` is settled when the attempt ends.
         """
-        announced = AnnouncedAttempt(self._context.memory, self._exchange, candidate, target.name)
+        announced = AnnouncedAttempt(self._context.memory, self._exchange, candidate, target.name, reservation)
         attempt = _Attempt(candidate, target, announced, time.perf_counter())
         record_overhead(self._context.memory, self._exchange, attempt.asked - considered.arrived)
         try:

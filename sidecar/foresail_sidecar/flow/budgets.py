@@ -1,0 +1,181 @@
+"""What a policy's budgets mean for one request: what it claims of them, how much they press, what a denial says.
+
+Owns the words of a refusal and how near a budget is to its end. It must not know how a ledger keeps accounts, HTTP, or
+attempts. Pure; money is in whole nano-dollars.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
+from typing import Final
+
+from foresail_api.budgets import HardAction
+from foresail_api.ledgers import OnLedgerUnavailable
+from foresail_api.snapshot import Snapshot
+from foresail_api.snapshot_budgets import SnapshotBudget
+from foresail_sidecar.ledger.accounts import BudgetRule, CalendarWindow, RollingWindow, budget_account, claims_of
+from foresail_sidecar.ledger.interface import Claim, Denied, Shortage, Usage
+from foresail_sidecar.ledger.windows import CalendarUnit
+
+FULL_PERCENT: Final = 100
+_LONGEST_RETRY_AFTER_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBudget:
+    """One budget. `cheapest` says that the cheapest model goes on, into its overdraft, when the amount is used up."""
+
+    rule: BudgetRule
+    soft_threshold_percent: int | None = None
+    cheapest: bool = False
+
+    @classmethod
+    def of(cls, budget: SnapshotBudget) -> PolicyBudget:
+        """Return the budget that a snapshot holds."""
+        window: CalendarWindow | RollingWindow
+        if budget.calendar is not None:
+            window = CalendarWindow(CalendarUnit(budget.calendar.value), budget.time_zone)
+        else:
+            window = RollingWindow(budget.rolling_seconds or 0)
+        rule = BudgetRule(
+            name=budget.name,
+            amount=budget.amount_nano_dollars,
+            window=window,
+            per_tenant=budget.per_tenant,
+            overrides=budget.overrides_nano_dollars,
+            overdraft=budget.overdraft_nano_dollars,
+            enforced=budget.enforced,
+        )
+        return cls(rule, budget.soft_threshold_percent, budget.hard_action == HardAction.CHEAPEST)
+
+    def account(self, tenant: str) -> str:
+        """Return the account that this tenant's requests are counted in."""
+        return budget_account(self.rule.name, tenant if self.rule.per_tenant else None)
+
+    def pressure_percent(self, tenant: str, spent: int) -> int:
+        """Return 0 below the soft threshold, from there linearly up to 100 where the amount is spent."""
+        if not self.rule.enforced:
+            return 0
+        limit = self.rule.limit_of(tenant)
+        if spent >= limit:
+            return FULL_PERCENT if self.cheapest or self.soft_threshold_percent is not None else 0
+        soft = self.soft_threshold_percent
+        if soft is None or spent * FULL_PERCENT <= limit * soft:
+            return 0
+        return (spent * FULL_PERCENT - limit * soft) * FULL_PERCENT // (limit * (FULL_PERCENT - soft))
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """All budgets of a policy. `fail_open` says that requests go on while the ledger is away."""
+
+    each: tuple[PolicyBudget, ...] = ()
+    fail_open: bool = False
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Budgets:
+        """Return the budgets of the policy in `snapshot`."""
+        each = tuple(PolicyBudget.of(budget) for budget in snapshot.budgets)
+        return cls(each, snapshot.on_ledger_unavailable == OnLedgerUnavailable.FAIL_OPEN)
+
+    def __bool__(self) -> bool:
+        return bool(self.each)
+
+    @property
+    def enforced(self) -> bool:
+        """Whether one of them can refuse anything."""
+        return any(budget.rule.enforced for budget in self.each)
+
+    def claims(self, tenant: str, now_ms: int) -> tuple[Claim, ...]:
+        """Return one claim for each budget, in their order."""
+        return claims_of([budget.rule for budget in self.each], tenant, now_ms)
+
+    def shared_claims(self, now_ms: int) -> tuple[Claim, ...]:
+        """Return the claims of those budgets that all tenants share."""
+        return claims_of([budget.rule for budget in self.each if not budget.rule.per_tenant], "", now_ms)
+
+    def pressure_percent(self, tenant: str, seen: Callable[[str], Usage | None], now_ms: int) -> int:
+        """Return the highest pressure of them; `seen` says what is known of an account. Only what was spent presses.
+
+        Money that requests in flight hold is mostly given back, and must not make a choice worse.
+        """
+        highest = 0
+        for budget in self.each:
+            usage = seen(budget.account(tenant))
+            ended = usage is not None and usage.ends_ms is not None and usage.ends_ms <= now_ms
+            spent = 0 if usage is None or ended else usage.spent
+            highest = max(highest, budget.pressure_percent(tenant, spent))
+        return highest
+
+
+class RefusalReason(StrEnum):
+    """Why the budgets let a request not through."""
+
+    EXHAUSTED = "BudgetExhausted"
+    RESERVED = "BudgetReserved"
+    UNAVAILABLE = "LedgerUnavailable"
+    CLOSED = "LedgerRestoring"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRefusal:
+    """A request that the budgets do not let through, with one account's figures at the moment of it.
+
+    `budget` is None where no budget but the ledger is the reason. `ends_ms` is the end of the budget's window; `limit`
+    includes the overdraft where the request may overdraw; `needed` is the least that an answer can cost at worst.
+    """
+
+    reason: RefusalReason
+    retry_after_seconds: int = 1
+    budget: str | None = None
+    ends_ms: int | None = None
+    spent: int = 0
+    reserved: int = 0
+    limit: int = 0
+    needed: int = 0
+
+
+def refusal_of(denied: Denied, budgets: Budgets, tenant: str) -> BudgetRefusal:
+    """Return what a denial means. Money that is only reserved may come back; money that is spent does not before the window ends."""
+    names = {budget.account(tenant): budget.rule.name for budget in budgets.each}
+    by_option: dict[int, list[Shortage]] = defaultdict(list)
+    for shortage in denied.shortages:
+        by_option[shortage.option].append(shortage)
+    hopeful = [each for each in by_option.values() if not any(map(_exhausted, each))]
+    if hopeful:
+        return _refusal(RefusalReason.RESERVED, 1, max(hopeful[0], key=_missing), names)
+    # The option that can be had first, and of its budgets the one that is waited for longest.
+    last = [max(filter(_exhausted, each), key=_end) for each in by_option.values()]
+    shortage = min(last, key=_end)
+    end = denied.now_ms if shortage.ends_ms is None else shortage.ends_ms
+    seconds = min(_LONGEST_RETRY_AFTER_SECONDS, max(1, ceil((end - denied.now_ms) / 1000)))
+    return _refusal(RefusalReason.EXHAUSTED, seconds, shortage, names)
+
+
+def _refusal(reason: RefusalReason, seconds: int, shortage: Shortage, names: dict[str, str]) -> BudgetRefusal:
+    return BudgetRefusal(
+        reason=reason,
+        retry_after_seconds=seconds,
+        budget=names.get(shortage.account),
+        ends_ms=shortage.ends_ms,
+        spent=shortage.spent,
+        reserved=shortage.reserved,
+        limit=shortage.limit,
+        needed=shortage.needed,
+    )
+
+
+def _exhausted(shortage: Shortage) -> bool:
+    return shortage.spent + shortage.needed > shortage.limit
+
+
+def _missing(shortage: Shortage) -> int:
+    return shortage.spent + shortage.reserved + shortage.needed - shortage.limit
+
+
+def _end(shortage: Shortage) -> float:
+    return float("inf") if shortage.ends_ms is None else shortage.ends_ms

@@ -1,0 +1,56 @@
+"""What a candidate would reserve of the budgets, and what it becomes under what it is granted.
+
+Owns the arithmetic between candidates and reservations. It must not know ledgers. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from foresail_api.snapshot import SnapshotModel
+from foresail_router.decision.eliminate import capped, least_useful_limit
+from foresail_router.decision.objective import by_cost
+from foresail_router.decision.price import MOST_RESERVED_NANO, worst_case
+from foresail_router.decision.types import Candidate, NeutralRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A candidate that could answer for `wanted` nano-dollars at worst, and usefully for no less than `least`.
+
+    Both are 0 for what costs nothing, and where no bound can be given (which only observed budgets let pass).
+    """
+
+    candidate: Candidate
+    model: SnapshotModel
+    wanted: int
+    least: int
+    overdraws: bool = False
+
+
+def offer_of(request: NeutralRequest, model: SnapshotModel, candidate: Candidate) -> Offer:
+    """Return what `candidate` would reserve for `request`."""
+    price, bound, wanted = model.price, candidate.input_bound, candidate.worst_case
+    if price is None or bound is None or wanted is None:
+        return Offer(candidate, model, 0, 0)
+    least = least_useful_limit(request, model, candidate.output_limit)
+    if candidate.estimate is not None:
+        # An answer that is sure to be cut off is not worth its money.
+        least = max(least, min(candidate.output_limit, ceil(candidate.estimate.output_tokens)))
+    wanted = min(wanted, MOST_RESERVED_NANO)
+    return Offer(candidate, model, wanted, min(wanted, worst_case(price, bound, request.choices, least)))
+
+
+def with_cheapest_overdrawing(offers: Sequence[Offer]) -> list[Offer]:
+    """Return the same offers, the one with the cheapest candidate marked as the one that may overdraw."""
+    cheapest = by_cost([offer.candidate for offer in offers])[0]
+    return [replace(offer, overdraws=offer.candidate is cheapest) for offer in offers]
+
+
+def granted(request: NeutralRequest, offer: Offer, amount: int) -> Candidate:
+    """Return the candidate with its output limit lowered so that `amount` nano-dollars cover its worst case."""
+    if amount >= offer.wanted:
+        return offer.candidate
+    return capped(request, offer.model, offer.candidate, amount)
