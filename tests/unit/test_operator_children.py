@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from foresail_api.pool import ModelPool
 from foresail_operator.children.base import PolicyName
 from foresail_operator.children.deployment import SidecarImage, deployment, mounts_of
 from foresail_operator.children.drift import says
+from foresail_sidecar.commands.serve import command as serve
 
 IMAGE = SidecarImage("registry.example/foresail:1", "Always")
 NAME = PolicyName("team", "chat", "u-1")
@@ -24,9 +26,14 @@ LEARNED = {
 
 
 def pod(policy_: Object, pool_: Object) -> Object:
+    spec: Object = spec_of(policy_, pool_)["template"]["spec"]
+    return spec
+
+
+def spec_of(policy_: Object, pool_: Object) -> Object:
     compiled = compile_policy(RoutingPolicy.model_validate(policy_), ModelPool.model_validate(pool_), Target.CLUSTER)
     assert compiled.snapshot is not None
-    spec: Object = deployment(NAME, IMAGE, mounts_of(compiled.snapshot), 1)["spec"]["template"]["spec"]
+    spec: Object = deployment(NAME, IMAGE, mounts_of(compiled.snapshot), 1)["spec"]
     return spec
 
 
@@ -74,8 +81,45 @@ def test_the_trained_router_is_mounted_read_only_where_the_argument_says() -> No
 
 def test_a_pool_without_secrets_and_a_policy_without_artifact_mount_neither() -> None:
     spec = pod(policy(), pool())
-    assert [volume["name"] for volume in spec["volumes"]] == ["snapshot", "tmp"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["snapshot", "state", "tmp"]
     assert not [argument for argument in spec["containers"][0]["args"] if "secrets" in argument or "claim" in argument]
+
+
+REDIS = {"type": "Redis", "redis": {"url": "redis://redis:6379", "secretRef": {"name": "keys", "key": "redis"}}}
+
+
+def test_the_password_of_a_redis_is_mounted_beside_other_keys_of_its_secret() -> None:
+    (volume,) = [
+        volume
+        for volume in pod(policy(costLimits={"ledger": REDIS}), pool("models", model("a", secret="keys")))["volumes"]
+        if "secret" in volume
+    ]
+    assert volume["secret"]["items"] == [{"key": "api-key", "path": "api-key"}, {"key": "redis", "path": "redis"}]
+
+
+def test_an_embedded_ledger_lies_on_its_volume_which_two_pods_never_share() -> None:
+    stored = spec_of(policy(costLimits={"ledger": {"storage": {"volumeClaimName": "ledger"}}}), pool())
+    spec = stored["template"]["spec"]
+    assert {"name": "state", "persistentVolumeClaim": {"claimName": "ledger"}} in spec["volumes"]
+    assert spec["securityContext"]["fsGroup"] == 65532
+    assert stored["strategy"] == {"type": "Recreate"}
+
+
+def test_without_a_volume_what_a_pod_keeps_ends_with_it() -> None:
+    plain = spec_of(policy(), pool())
+    spec = plain["template"]["spec"]
+    assert {"name": "state", "emptyDir": {}} in spec["volumes"]
+    assert {"name": "state", "mountPath": "/var/lib/foresail"} in spec["containers"][0]["volumeMounts"]
+    assert "--state=/var/lib/foresail" in spec["containers"][0]["args"]
+    assert plain["strategy"]["type"] == "RollingUpdate"
+
+
+def test_the_command_takes_the_arguments() -> None:
+    (container,) = pod(policy(router=LEARNED, costLimits={"ledger": REDIS}), pool())["containers"]
+    parser = argparse.ArgumentParser()
+    serve.configure(parser)
+    known = parser.format_help().split()
+    assert [argument for argument in container["args"][1:] if argument.split("=", 1)[0] not in known] == []
 
 
 def test_the_pod_meets_the_restricted_profile_and_holds_no_token() -> None:

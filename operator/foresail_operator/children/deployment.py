@@ -1,12 +1,12 @@
 """The Deployment: the pods that route a policy's requests, and all that they are given.
 
-Owns the pod template. It must not know the snapshot's content beyond the Secrets and the volume that it names.
+Owns the pod template. It must not know the snapshot's content beyond the Secrets and the volumes that it names.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ PORT: Final = 8080
 SNAPSHOT_DIRECTORY: Final = "/etc/foresail/snapshot"
 SECRETS_DIRECTORY: Final = "/etc/foresail/secrets"
 VOLUMES_DIRECTORY: Final = "/volumes"
+STATE_DIRECTORY: Final = "/var/lib/foresail"
+
+# The group of the image's user, so that it can write on a volume that belongs to root.
+GROUP: Final = 65532
 
 # A pod that ends answers new requests until no node sends it any, then gives the open ones so long; the server may
 # take that time twice (open requests, then open connections), and some is left before it is killed.
@@ -40,27 +44,43 @@ class SidecarImage:
 
 @dataclass(frozen=True, slots=True)
 class Mounts:
-    """What the pods need beside the snapshot: keys by Secret, None for all of its keys, and the volume claim of the trained router."""
+    """What the pods need beside the snapshot: keys by Secret, None for all of its keys, and volume claims.
+
+    `artifact_claim` holds the trained router, `ledger_claim` an embedded ledger.
+    """
 
     secrets: Mapping[str, tuple[str, ...] | None]
-    claim: str | None
+    artifact_claim: str | None
+    ledger_claim: str | None
 
 
-NO_MOUNTS: Final = Mounts({}, None)
+NO_MOUNTS: Final = Mounts({}, None, None)
 
 
 def mounts_of(snapshot: Snapshot) -> Mounts:
     """Return what a snapshot names."""
     keys: dict[str, set[str]] = {}
-    for model in snapshot.models:
-        for upstream in model.upstreams:
-            if upstream.auth is not None:
-                keys.setdefault(upstream.auth.secret_name, set()).add(upstream.auth.secret_key)
+    for secret_name, secret_key in _named_keys(snapshot):
+        keys.setdefault(secret_name, set()).add(secret_key)
     secrets: dict[str, tuple[str, ...] | None] = {name: tuple(sorted(named)) for name, named in keys.items()}
     if snapshot.tenants.secret_name is not None:
         secrets[snapshot.tenants.secret_name] = None
     artifact = snapshot.router.artifact
-    return Mounts({name: secrets[name] for name in sorted(secrets)}, artifact.claim if artifact else None)
+    return Mounts(
+        {name: secrets[name] for name in sorted(secrets)},
+        artifact_claim=artifact.claim if artifact else None,
+        ledger_claim=snapshot.ledger.claim,
+    )
+
+
+def _named_keys(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for model in snapshot.models:
+        for upstream in model.upstreams:
+            if upstream.auth is not None:
+                yield upstream.auth.secret_name, upstream.auth.secret_key
+    ledger = snapshot.ledger
+    if ledger.secret_name is not None and ledger.secret_key is not None:
+        yield ledger.secret_name, ledger.secret_key
 
 
 def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas: int) -> dict[str, Any]:
@@ -72,7 +92,7 @@ def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas
     spec = {
         "replicas": replicas,
         "selector": {"matchLabels": selector_labels(policy.name)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": _strategy(mounts),
         "template": {
             "metadata": {"labels": child_labels(policy.name)},
             "spec": _pod(policy, image, mounts),
@@ -81,14 +101,26 @@ def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas
     return child_manifest(DEPLOYMENT, policy, {"spec": spec})
 
 
+def _strategy(mounts: Mounts) -> dict[str, Any]:
+    # A volume of one node cannot be in two pods on two nodes: the old pod must be gone before the new one can start.
+    if mounts.ledger_claim is not None:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
 def _pod(policy: PolicyName, image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
     snapshot = {"name": "snapshot", "configMap": {"name": child_name(policy.name)}}
-    volumes = [snapshot, *map(_secret_volume, mounts.secrets, mounts.secrets.values()), *_claim_volumes(mounts.claim)]
+    secrets = map(_secret_volume, mounts.secrets, mounts.secrets.values())
+    volumes = [snapshot, *secrets, *_artifact_volumes(mounts.artifact_claim), _state_volume(mounts.ledger_claim)]
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": TERMINATION_SECONDS,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            **({"fsGroup": GROUP, "fsGroupChangePolicy": "OnRootMismatch"} if mounts.ledger_claim else {}),
+        },
         "containers": [_container(image, mounts)],
         "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
     }
@@ -120,9 +152,10 @@ def _container(image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
             ),
             *(
                 {"name": "artifact", "mountPath": f"{VOLUMES_DIRECTORY}/{claim}", "readOnly": True}
-                for claim in [mounts.claim]
+                for claim in [mounts.artifact_claim]
                 if claim
             ),
+            {"name": "state", "mountPath": STATE_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of the pod's own
         ],
     }
@@ -133,7 +166,8 @@ def _arguments(mounts: Mounts) -> list[str]:
         "serve",
         f"--snapshot={SNAPSHOT_DIRECTORY}/{SNAPSHOT_FILE}",
         *([f"--secrets={SECRETS_DIRECTORY}"] if mounts.secrets else []),
-        *([f"--volume-claim={mounts.claim}={VOLUMES_DIRECTORY}/{mounts.claim}"] if mounts.claim else []),
+        *(f"--volume-claim={claim}={VOLUMES_DIRECTORY}/{claim}" for claim in [mounts.artifact_claim] if claim),
+        f"--state={STATE_DIRECTORY}",
         "--host=0.0.0.0",
         f"--port={PORT}",
         f"--shutdown-delay-seconds={SHUTDOWN_DELAY_SECONDS}",
@@ -161,7 +195,12 @@ def _secret_volume_name(secret: str) -> str:
     return f"secret-{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
 
 
-def _claim_volumes(claim: str | None) -> list[dict[str, Any]]:
+def _artifact_volumes(claim: str | None) -> list[dict[str, Any]]:
     if claim is None:
         return []
     return [{"name": "artifact", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
+
+
+def _state_volume(claim: str | None) -> dict[str, Any]:
+    # Settlements that a ledger on a server has not taken yet wait here too, so every pod has one, if only for its lifetime.
+    return {"name": "state", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})}
