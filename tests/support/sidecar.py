@@ -27,7 +27,7 @@ from foresail_api.snapshot import (
 from foresail_router.engine.interface import Scorer
 from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
 from foresail_sidecar.fronts.http.application import create_application
-from foresail_sidecar.fronts.http.context import CONTEXT
+from foresail_sidecar.fronts.http.context import CONTEXT, LedgerSource
 from foresail_sidecar.fronts.http.server import drain, listening
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.telemetry.decision_log import DecisionLog
@@ -179,13 +179,14 @@ async def running_sidecar(
     served: ServingState | Snapshot | None,
     settings: HttpSettings | None = None,
     decision_log: DecisionLog | None = None,
+    ledgers: LedgerSource | None = None,
 ) -> AsyncIterator[Sidecar]:
     """Serve a state, or a snapshot without credentials and router, on a free port of loopback.
 
     While it runs, a call that blocks the event loop raises; when it ends, a task that is left over fails the test.
     """
     serving = ServingHolder(state_of(served) if isinstance(served, Snapshot) else served)
-    application = create_application(serving, settings=settings, decision_log=decision_log)
+    application = create_application(serving, settings=settings, decision_log=decision_log, ledgers=ledgers)
     before = asyncio.all_tasks()
     with blockbuster_ctx(scanned_modules=["foresail_sidecar", "foresail_router"]):
         async with listening(application, "127.0.0.1", 0) as port:

@@ -20,7 +20,7 @@ from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import worst_case
 from foresail_sidecar.flow.admit import Admission, Admitted, BudgetRefused
 from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, PolicyBudget, RefusalReason
-from foresail_sidecar.flow.offers import Offer, offer_of, with_cheapest_overdrawing
+from foresail_sidecar.flow.offers import Offer, offer_of
 from foresail_sidecar.flow.settle import Settlement
 from foresail_sidecar.ledger.client import LedgerClient
 
@@ -46,14 +46,17 @@ def budgets_of(amount: int, *, fail_open: bool = False, **changes: Any) -> Budge
 
 def offers_of(*models: SnapshotModel) -> Sequence[Offer]:
     decision = decision_of(ASKED, snapshot(*models, strategy=Strategy.CHEAPEST), input_tokens=50)
-    return [offer_of(ASKED, one, candidate) for one, candidate in zip(models, decision.candidates, strict=True)]
+    cheapest = decision.order[0]
+    return [
+        offer_of(ASKED, one, candidate, overdraws=one.name == cheapest)
+        for one, candidate in zip(models, decision.candidates, strict=True)
+    ]
 
 
 async def admit(
     ledger: LedgerClient | None, budgets: Budgets, attempt_id: str, *models: SnapshotModel, tenant: str = ""
 ) -> Admitted:
-    offers = with_cheapest_overdrawing(offers_of(*models or (DEAR,)))
-    return await Admission().admit(ledger, budgets, tenant, ASKED, offers, attempt_id)
+    return await Admission().admit(ledger, budgets, tenant, ASKED, offers_of(*models or (DEAR,)), attempt_id)
 
 
 async def refused(

@@ -84,6 +84,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="file to which each request adds one line of JSON; - is stdout (default: %(default)s)",
     )
     parser.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        help="directory that outlives this process, where budgets keep what was spent; of processes that share one, all share it "
+        "(default: foresail/NAMESPACE.POLICY in $XDG_STATE_HOME, or in ~/.local/state)",
+    )
+    parser.add_argument(
         "--shutdown-delay-seconds",
         metavar="N",
         type=_between(float, 0, 3600),
@@ -130,6 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
         delay_seconds=arguments.shutdown_delay_seconds,
         drain_seconds=arguments.drain_seconds,
         decision_log=arguments.decision_log,
+        state=arguments.state,
     )
     return serve(inputs, options)
 

@@ -55,7 +55,8 @@ class _MissingArtifact:
 class Reloader:
     """Keeps a `ServingHolder` up to date: `start` once, then `run` until cancelled, then `close`.
 
-    `warnings` are those of what is served now: faults that do not keep it from serving.
+    `warnings` are those of what is served now: faults that do not keep it from serving. `prepare` is awaited for each state before it
+    is served, which a `UserError` of it prevents.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Reloader:
         *,
         interval_seconds: float = 1.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        prepare: Callable[[ServingState], Awaitable[None]] | None = None,
     ) -> None:
         self.warnings: tuple[str, ...] = ()
         self._holder = holder
         self._inputs = inputs
         self._interval_seconds = interval_seconds
         self._sleep = sleep
+        self._prepare = prepare
         self._router: LoadedRouter | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._look = _Look("", "")
@@ -170,6 +173,8 @@ class Reloader:
             artifact_error=artifact_error,
             tenants=tenants,
         )
+        if self._prepare is not None:
+            await self._prepare(state)
         self._sequence, self._hash = sequence, content
         self._holder.replace(state)
         self._retire(router)
@@ -223,6 +228,8 @@ class Reloader:
         if credentials != current.credentials:
             tenants, key_faults = secrets.tenants_of(credentials, current.snapshot.tenants.secret_name)
             state = replace(current, credentials=credentials, tenants=tenants)
+            if self._prepare is not None:
+                await self._prepare(state)
             self._holder.current = state
             log(_LOGGER, logging.INFO, "credentials replaced", credentials=len(credentials))
             self._warn((*faults, *key_faults, *changes.warnings(state)), logged=True)

@@ -17,7 +17,14 @@ from foresail_api.budgets import HardAction
 from foresail_api.ledgers import OnLedgerUnavailable
 from foresail_api.snapshot import Snapshot
 from foresail_api.snapshot_budgets import SnapshotBudget
-from foresail_sidecar.ledger.accounts import BudgetRule, CalendarWindow, RollingWindow, budget_account, claims_of
+from foresail_sidecar.ledger.accounts import (
+    BudgetRule,
+    CalendarWindow,
+    RollingWindow,
+    budget_account,
+    claims_of,
+    zone_of,
+)
 from foresail_sidecar.ledger.interface import Claim, Denied, Shortage, Usage
 from foresail_sidecar.ledger.windows import CalendarUnit
 
@@ -89,6 +96,12 @@ class Budgets:
     def enforced(self) -> bool:
         """Whether one of them can refuse anything."""
         return any(budget.rule.enforced for budget in self.each)
+
+    def read_time_zones(self) -> None:
+        """Read the files of the time zones, so that no claim has to. Blocks."""
+        for budget in self.each:
+            if isinstance(budget.rule.window, CalendarWindow):
+                zone_of(budget.rule.window.time_zone)
 
     def claims(self, tenant: str, now_ms: int) -> tuple[Claim, ...]:
         """Return one claim for each budget, in their order."""

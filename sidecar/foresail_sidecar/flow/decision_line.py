@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import EndedAttempt
+from foresail_sidecar.flow.budgets import BudgetRefusal
 from foresail_sidecar.flow.settle import Settlement
 
 if TYPE_CHECKING:
@@ -33,9 +34,12 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "artifact": None if decision is None else decision.artifact_digest,
         "basis": None if decision is None else decision.basis,
         "scoring_error": None if decision is None else decision.scoring_error,
+        "pressure_percent": None if decision is None else decision.pressure_percent,
         "candidates": [] if decision is None else [_candidate(candidate) for candidate in decision.candidates],
         "choice": None if decision is None or decision.chosen is None else decision.chosen.model,
         "refusal": None if decision is None or decision.refusal is None else decision.refusal.kind,
+        "budget_refusal": None if exchange.budget_refusal is None else _budget_refusal(exchange.budget_refusal),
+        "ledger_skipped": exchange.ledger_skipped,
         "attempts": [
             _attempt(attempt, exchange.settled.get(attempt.attempt.id)) for attempt in exchange.attempts.ended
         ],
@@ -56,6 +60,17 @@ def _candidate(candidate: Candidate) -> Mapping[str, object]:
         "quality": None if candidate.estimate is None else candidate.estimate.quality,
         "cost_nano_dollars": candidate.cost,
         "worst_case_nano_dollars": candidate.worst_case,
+    }
+
+
+def _budget_refusal(refusal: BudgetRefusal) -> Mapping[str, object]:
+    return {
+        "reason": refusal.reason,
+        "budget": refusal.budget,
+        "spent_nano_dollars": refusal.spent,
+        "reserved_nano_dollars": refusal.reserved,
+        "limit_nano_dollars": refusal.limit,
+        "needed_nano_dollars": refusal.needed,
     }
 
 

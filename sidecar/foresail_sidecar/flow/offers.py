@@ -5,13 +5,11 @@ Owns the arithmetic between candidates and reservations. It must not know ledger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from foresail_api.snapshot import SnapshotModel
 from foresail_router.decision.eliminate import capped, least_useful_limit
-from foresail_router.decision.objective import by_cost
 from foresail_router.decision.price import MOST_RESERVED_NANO, worst_case
 from foresail_router.decision.types import Candidate, NeutralRequest
 
@@ -30,23 +28,17 @@ class Offer:
     overdraws: bool = False
 
 
-def offer_of(request: NeutralRequest, model: SnapshotModel, candidate: Candidate) -> Offer:
-    """Return what `candidate` would reserve for `request`."""
+def offer_of(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, *, overdraws: bool = False) -> Offer:
+    """Return what `candidate` would reserve for `request`; the cheapest of all candidates is the one that overdraws."""
     price, bound, wanted = model.price, candidate.input_bound, candidate.worst_case
     if price is None or bound is None or wanted is None:
-        return Offer(candidate, model, 0, 0)
+        return Offer(candidate, model, 0, 0, overdraws)
     least = least_useful_limit(request, model, candidate.output_limit)
     if candidate.estimate is not None:
         # An answer that is sure to be cut off is not worth its money.
         least = max(least, min(candidate.output_limit, ceil(candidate.estimate.output_tokens)))
     wanted = min(wanted, MOST_RESERVED_NANO)
-    return Offer(candidate, model, wanted, min(wanted, worst_case(price, bound, request.choices, least)))
-
-
-def with_cheapest_overdrawing(offers: Sequence[Offer]) -> list[Offer]:
-    """Return the same offers, the one with the cheapest candidate marked as the one that may overdraw."""
-    cheapest = by_cost([offer.candidate for offer in offers])[0]
-    return [replace(offer, overdraws=offer.candidate is cheapest) for offer in offers]
+    return Offer(candidate, model, wanted, min(wanted, worst_case(price, bound, request.choices, least)), overdraws)
 
 
 def granted(request: NeutralRequest, offer: Offer, amount: int) -> Candidate:

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import Snapshot
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
+from foresail_sidecar.flow.admit import Admitted
 from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
+from foresail_sidecar.flow.budgets import BudgetRefusal
 from foresail_sidecar.flow.decide import Decided
 from foresail_sidecar.flow.decision_line import decision_line
 from foresail_sidecar.flow.failures import Failure
@@ -39,7 +41,7 @@ class Exchange:
     """One request from its arrival to its end, as its front end fills it in. Times are in seconds.
 
     `tenant` is None while nobody knows who calls, and empty for anonymous callers. `settled` holds the settlements by the ids of
-    their attempts.
+    their attempts; `ledger_skipped` says that one was sent without the consent of a ledger that was away.
     """
 
     decision_id: str
@@ -52,6 +54,8 @@ class Exchange:
     outcome: RequestOutcome = RequestOutcome.FAILED
     asked: Candidate | None = None
     draining: bool = False
+    budget_refusal: BudgetRefusal | None = None
+    ledger_skipped: bool = False
     attempts: AttemptLog = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -82,6 +86,13 @@ def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> Non
     for candidate in decision.candidates:
         if candidate.elimination is not None:
             memory.metrics.eliminations.labels(policy, candidate.model, candidate.elimination.value).inc()
+
+
+def record_admission(memory: Memory, exchange: Exchange, admitted: Admitted) -> None:
+    """Note and count an attempt that goes on without the ledger's consent."""
+    if admitted.skipped:
+        exchange.ledger_skipped = True
+        memory.metrics.ledger_skipped.labels(_policy(exchange)).inc()
 
 
 def record_overhead(memory: Memory, exchange: Exchange, seconds: float) -> None:

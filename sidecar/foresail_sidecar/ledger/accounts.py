@@ -109,7 +109,13 @@ def _span(window: CalendarWindow | RollingWindow, now_ms: int) -> CalendarSpan |
 @lru_cache(maxsize=256)
 def _windows(unit: CalendarUnit, time_zone: str, minute: int) -> CalendarSpan:
     # The window after the present one is part of it, so one computation serves the whole minute.
-    return calendar_windows(unit, ZoneInfo(time_zone), minute * _MINUTE_MS)
+    return calendar_windows(unit, zone_of(time_zone), minute * _MINUTE_MS)
+
+
+@lru_cache(maxsize=256)
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone, which is kept: the first time, its file is read."""
+    return ZoneInfo(name)
 
 
 def _quoted(name: str) -> str:

@@ -24,8 +24,10 @@ from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.server import drain, listening
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.serving.announcement import announcement
+from foresail_sidecar.serving.ledgers import Ledgers
 from foresail_sidecar.telemetry.decision_log import DecisionLog
 from foresail_sidecar.telemetry.logs import logging_to_stderr
+from foresail_sidecar.telemetry.metrics import Metrics
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -34,6 +36,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Options:
     """How to serve. `delay_seconds` passes between the signal to end and the refusal of new connections, so that load balancers notice;
     `drain_seconds` is the longest wait for requests under way after that. Requests leave their lines in `decision_log`, or on stdout.
+    `state` is where embedded ledgers lie, None for a directory of the user's own.
     """
 
     host: str
@@ -42,6 +45,7 @@ class Options:
     delay_seconds: float
     drain_seconds: float
     decision_log: Path
+    state: Path | None
 
 
 def serve(inputs: Inputs, options: Options) -> int:
@@ -53,13 +57,18 @@ def serve(inputs: Inputs, options: Options) -> int:
 
 async def _serve(inputs: Inputs, options: Options) -> None:
     holder = ServingHolder()
-    reloader = Reloader(holder, inputs)
+    metrics = Metrics()
+    ledgers = Ledgers(options.state, metrics)
+    reloader = Reloader(holder, inputs, prepare=ledgers.prepare)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(ledgers.aclose)
         stack.push_async_callback(reloader.close)
         state = await reloader.start()
         decision_log = _opened_log(options.decision_log)
         stack.push_async_callback(asyncio.to_thread, decision_log.close)
-        application = create_application(holder, settings=options.settings, decision_log=decision_log)
+        application = create_application(
+            holder, settings=options.settings, metrics=metrics, decision_log=decision_log, ledgers=ledgers
+        )
         try:
             port = await stack.enter_async_context(listening(application, options.host, options.port))
         except OSError as error:

@@ -6,6 +6,7 @@ It must not know who measures.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -73,6 +74,32 @@ class Metrics:
         self.drained_streams = self._counter(
             "drained_streams", "Streams that were read on after their client had left, by how they ended.", ("outcome",)
         )
+        self.ledger_seconds = self._histogram(
+            "ledger_seconds", "Time that calls to the ledger took.", ("operation",), _OVERHEAD_BUCKETS
+        )
+        self.ledger_errors = self._counter(
+            "ledger_errors", "Calls to the ledger that had no result.", ("operation", "reason")
+        )
+        self.ledger_skipped = self._counter(
+            "ledger_skipped", "Attempts that went on without a reservation because the ledger was away.", ("policy",)
+        )
+        self.settlements_journaled = self._counter(
+            "ledger_settlements_journaled", "Settlements that wait on disk until the ledger takes them.", ()
+        )
+        self.settlements_lost = self._counter(
+            "ledger_settlements_lost", "Settlements that found no room; their reservations become spend.", ()
+        )
+        self.ledger_durable = Gauge(
+            "foresail_ledger_durable",
+            "1 if what the ledger acknowledges survives a crash, as far as it can be checked.",
+            registry=self.registry,
+        )
+        self.budget_dollars = Gauge(
+            "foresail_budget_dollars",
+            "US dollars of the present window of each budget that all tenants share.",
+            ("policy", "budget", "part"),
+            registry=self.registry,
+        )
         self.in_flight = Gauge("foresail_in_flight_requests", "Requests under way.", registry=self.registry)
         self.buffered_bytes = Gauge(
             "foresail_buffered_bytes", "Bytes of bodies and whole answers that are held.", registry=self.registry
@@ -109,6 +136,31 @@ class Metrics:
         ):
             counter.inc(total - self._read_off[counter])
             self._read_off[counter] = total
+
+    def called(self, operation: str, seconds: float, error: str | None) -> None:
+        """Count one call to a ledger; `error` is why it had no result."""
+        self.ledger_seconds.labels(operation).observe(seconds)
+        if error is not None:
+            self.ledger_errors.labels(operation, error).inc()
+
+    def journaled(self, count: int) -> None:
+        """Count settlements that went to the journal."""
+        self.settlements_journaled.inc(count)
+
+    def lost(self, count: int) -> None:
+        """Count settlements that found no room."""
+        self.settlements_lost.inc(count)
+
+    def durable(self, durable: bool) -> None:
+        """Show whether what the ledger acknowledges survives a crash."""
+        self.ledger_durable.set(durable)
+
+    def show_budgets(self, policy: str, budgets: Iterable[tuple[str, int, int, int]]) -> None:
+        """Show these budgets, and these alone: name, amount, spent and reserved, in nano-dollars."""
+        self.budget_dollars.clear()
+        for name, *amounts in budgets:
+            for part, nano_dollars in zip(("amount", "spent", "reserved"), amounts, strict=True):
+                self.budget_dollars.labels(policy, name, part).set(nano_dollars / 1e9)
 
     def serve_snapshot(self, policy: str, snapshot_hash: str, artifact_digest: str) -> None:
         """Show this snapshot, and this alone, as the one that is served."""

@@ -25,7 +25,7 @@ MAX_TOKENS = "x-foresail-max-tokens"
 
 def problem_response(problem: Problem, exchange: Exchange | None = None) -> web.Response:
     """Return the response that states a problem, with what is known of the exchange that it ends."""
-    body = openai.error_body(problem.message, problem.type, problem.param, problem.code)
+    body = openai.error_body(problem.message, problem.type, problem.param, problem.code, problem.details)
     headers = dict(problem.headers)
     if exchange is not None:
         headers |= exchange_headers(exchange) | cost_headers(exchange)

@@ -10,15 +10,16 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import disable_created_metrics
 
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.record import Memory
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.answers import problem_response
+from foresail_sidecar.fronts.http.budgets import show_budgets
 from foresail_sidecar.fronts.http.buffered import BufferedBytes
 from foresail_sidecar.fronts.http.chat import complete_chat
-from foresail_sidecar.fronts.http.context import CONTEXT, Context
+from foresail_sidecar.fronts.http.context import CONTEXT, Context, LedgerSource, NoLedgers
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.explain import explain_route
 from foresail_sidecar.fronts.http.in_flight import InFlight
@@ -38,21 +39,25 @@ def create_application(
     serving: ServingHolder,
     *,
     settings: HttpSettings | None = None,
-    registry: CollectorRegistry | None = None,
+    metrics: Metrics | None = None,
     decision_log: DecisionLog | None = None,
+    ledgers: LedgerSource | None = None,
 ) -> web.Application:
     """Return the application that answers for whatever `serving` holds. To be run by `server.listening`.
 
-    Each request to complete a chat leaves a line in `decision_log`, which stays the caller's to close.
+    Each request to complete a chat leaves a line in `decision_log`, which stays the caller's to close, as `ledgers` are, where their spend is
+    kept.
     """
     settings = settings or HttpSettings()
     # For the whole process, as the library has it: a second series beside each counter and histogram, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    memory = Memory(Metrics(registry), decision_log)
+    memory = Memory(metrics or Metrics(), decision_log)
     in_flight = InFlight(settings.most_in_flight)
     buffered = BufferedBytes(settings.buffered_bytes)
     application = web.Application(middlewares=[_errors_in_one_shape])
-    application[CONTEXT] = Context(serving, settings, memory, UpstreamClient(), in_flight, buffered)
+    application[CONTEXT] = Context(
+        serving, settings, memory, UpstreamClient(), in_flight, buffered, ledgers or NoLedgers()
+    )
     application.on_response_prepare.append(_finish_headers)
     application.cleanup_ctx.append(_upstream_connections)
     application.add_routes(
@@ -60,6 +65,7 @@ def create_application(
             web.post("/v1/chat/completions", complete_chat),
             web.post("/v1/route", explain_route),
             web.get("/v1/models", list_models),
+            web.get("/v1/budgets", show_budgets),
             web.get("/healthz", show_alive),
             web.get("/readyz", show_ready),
             web.get("/metrics", show_metrics),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
 
@@ -18,11 +18,14 @@ from aiohttp import web
 from foresail_api.reasons import Elimination
 from foresail_router.decision.conditions import effective_cap
 from foresail_router.decision.eliminate import capped
+from foresail_router.decision.objective import by_cost
 from foresail_router.decision.types import Candidate
+from foresail_sidecar.flow.admit import BudgetRefused, Reservation
 from foresail_sidecar.flow.failures import RULES, Failure, Place, Step, next_places
-from foresail_sidecar.flow.record import Exchange, record_ejection, record_retry
+from foresail_sidecar.flow.offers import offer_of
+from foresail_sidecar.flow.record import Exchange, record_admission, record_ejection, record_retry
 from foresail_sidecar.flow.retries import backoff_seconds
-from foresail_sidecar.fronts.http import errors, upstream_errors
+from foresail_sidecar.fronts.http import errors, limit_errors, upstream_errors
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.deciding import Considered
 from foresail_sidecar.fronts.http.errors import Problem, Refused
@@ -41,6 +44,7 @@ class _Chance:
     place: Place
     candidate: Candidate
     target: Target
+    reservation: Reservation | None = None
 
 
 def refused(context: Context, considered: Considered) -> Problem:
@@ -59,7 +63,8 @@ class Attempts:
         self._exchange = exchange
         self._considered = considered
         self._forwarding = forwarding
-        self._snapshot = considered.served.policy.state.snapshot
+        self._policy = considered.served.policy
+        self._snapshot = self._policy.state.snapshot
         self._began = asyncio.get_running_loop().time()
         self._unreached: dict[str, dict[str, str]] = {}
 
@@ -68,9 +73,14 @@ class Attempts:
         fallback = self._snapshot.fallback
         self._context.retries.request(fallback.retry_budget_percent)
         places: Sequence[Place] = self._places()
-        chance = self._first_of(places)
-        if chance is None:
+        chances = self._chances(places)
+        if not chances:
             raise Refused(self._nobody_healthy(places))
+        try:
+            chance = await self._admitted(chances)
+        except BudgetRefused as refused_by_budget:
+            self._exchange.budget_refusal = refused_by_budget.refusal
+            raise Refused(limit_errors.refusal(refused_by_budget.refusal)) from None
         number = 1
         while True:
             try:
@@ -82,28 +92,69 @@ class Attempts:
                 raise Refused(problem)
             step = RULES[failed.failure].step
             places = next_places(step, chance.place, places, other_models=fallback.other_models)
-            following = None if step == Step.RETURN else await self._following(chance, failed, places, number)
-            if following is None:
+            chances = () if step == Step.RETURN else await self._following(chance, failed, places, number)
+            if not chances:
                 raise Refused(problem)
+            try:
+                following = await self._admitted(chances)
+            except BudgetRefused as refused_by_budget:
+                # What failed says more than that no money is left for another attempt.
+                self._exchange.budget_refusal = refused_by_budget.refusal
+                raise Refused(problem) from None
             record_retry(self._context.memory, self._exchange, failed.failure, following.candidate)
             chance, number = following, number + 1
 
     def _places(self) -> tuple[Place, ...]:
         order = self._considered.decision.order
-        models = order if self._snapshot.fallback.other_models else order[:1]
+        # Which of the candidates a budget has room for is no question of failures.
+        models = order if self._snapshot.fallback.other_models or self._policy.budgets else order[:1]
         return tuple(place for model in models for place in self._considered.served.places[model])
 
-    def _first_of(self, places: Sequence[Place]) -> _Chance | None:
-        """Return the first place that is healthy, has time left, and whose model the rest of the cap affords."""
+    def _chances(self, places: Sequence[Place]) -> Sequence[_Chance]:
+        """Return the places that are healthy, have time left, and whose model the rest of the cap affords.
+
+        Without budgets the first one is enough; else it is the first one of each model, for they all cost the same.
+        """
+        found: dict[str, _Chance] = {}
         now = asyncio.get_running_loop().time()
         for place in places:
+            if place.model in found:
+                continue
             target = self._considered.served.targets[place]
             if not self._context.health.available(target.key) or now >= self._began + target.timeouts.total:
                 continue
             candidate = self._affordable(place.model)
             if candidate is not None:
-                return _Chance(place, candidate, target)
-        return None
+                found[place.model] = _Chance(place, candidate, target)
+                if not self._policy.budgets:
+                    break
+        return tuple(found.values())
+
+    async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
+        """Return the first chance that every budget has room for, reserved; raise `BudgetRefused` if there is none."""
+        budgets, exchange = self._policy.budgets, self._exchange
+        if not budgets:
+            return chances[0]
+        request, decision = self._considered.parsed.neutral, self._considered.decision
+        eligible = [candidate for candidate in decision.candidates if candidate.model in decision.order]
+        cheapest = by_cost(eligible)[0].model
+        by_model = {chance.place.model: chance for chance in chances}
+        offers = [
+            offer_of(request, model, chance.candidate, overdraws=chance.place.model == cheapest)
+            for chance in chances
+            if (model := self._snapshot.model(chance.place.model)) is not None
+        ]
+        admitted = await self._context.admission.admit(
+            self._context.ledgers.of(self._policy.state),
+            budgets,
+            exchange.tenant or "",
+            request,
+            offers,
+            exchange.attempts.next_id,
+        )
+        record_admission(self._context.memory, exchange, admitted)
+        chance = by_model[admitted.candidate.model]
+        return replace(chance, candidate=admitted.candidate, reservation=admitted.reservation)
 
     def _affordable(self, name: str) -> Candidate | None:
         """Return the decision's candidate, its limit lowered to what earlier attempts left of the cap; None if that is too little."""
@@ -124,7 +175,9 @@ class Attempts:
         health.asked(target.key)
         try:
             deadline = self._began + target.timeouts.total
-            response = await self._forwarding.attempt(self._considered, chance.candidate, target, deadline)
+            response = await self._forwarding.attempt(
+                self._considered, chance.candidate, target, deadline, chance.reservation
+            )
         except AttemptFailed as failed:
             self._note(chance, failed)
             raise
@@ -150,21 +203,21 @@ class Attempts:
 
     async def _following(
         self, chance: _Chance, failed: AttemptFailed, places: Sequence[Place], number: int
-    ) -> _Chance | None:
-        """Return where to go after a failure, None if nowhere. Waits only for an upstream that asked for a short pause and is the last place."""
-        following = self._first_of(places)
+    ) -> Sequence[_Chance]:
+        """Return where to go after a failure, nothing if nowhere. Waits only for an upstream that asked for a short pause and is the last place."""
+        following = self._chances(places)
         pause = failed.pause_seconds or 0.0
-        waits = following is None and failed.failure == Failure.RATE_LIMITED and pause <= _LONGEST_WAIT_SECONDS
-        if following is None and not waits:
-            return None
+        waits = not following and failed.failure == Failure.RATE_LIMITED and pause <= _LONGEST_WAIT_SECONDS
+        if not following and not waits:
+            return ()
         # Where nothing was sent, a retry adds nothing to the load that the budget bounds.
         free = failed.failure == Failure.UNREACHABLE
         if not free and not self._context.retries.take(self._snapshot.fallback.retry_budget_percent):
-            return None
-        if following is not None:
+            return ()
+        if following:
             return following
         await asyncio.sleep(pause + backoff_seconds(number, random.random))
-        return self._first_of((chance.place,))
+        return self._chances((chance.place,))
 
     def _problem(self, place: Place, failed: AttemptFailed) -> Problem:
         if failed.failure != Failure.UNREACHABLE:

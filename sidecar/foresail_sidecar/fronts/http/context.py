@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
 
 from foresail_sidecar.configuration.state import ServingHolder, ServingState
+from foresail_sidecar.flow.admit import Admission
 from foresail_sidecar.flow.record import Memory
 from foresail_sidecar.flow.retries import RetryBudget
 from foresail_sidecar.fronts.http import errors
@@ -17,8 +19,25 @@ from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.in_flight import InFlight
 from foresail_sidecar.fronts.http.served import Served, ServedCache
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.ledger.client import LedgerClient
 from foresail_sidecar.upstreams.client import UpstreamClient
 from foresail_sidecar.upstreams.health import UpstreamHealth
+
+
+class LedgerSource(Protocol):
+    """Where handlers find the ledger of what they serve."""
+
+    def of(self, state: ServingState) -> LedgerClient | None:
+        """Return the client of the ledger that keeps the spend of `state`, None if there is none."""
+        ...
+
+
+class NoLedgers:
+    """The source of an application without ledgers: enforced budgets are as if theirs did not answer."""
+
+    def of(self, state: ServingState) -> LedgerClient | None:
+        """Return None."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,8 @@ class Context:
     client: UpstreamClient
     in_flight: InFlight
     buffered: BufferedBytes
+    ledgers: LedgerSource = field(default_factory=NoLedgers)
+    admission: Admission = field(default_factory=Admission)
     cache: ServedCache = field(default_factory=ServedCache)
     health: UpstreamHealth = field(default_factory=UpstreamHealth)
     retries: RetryBudget = field(default_factory=RetryBudget)

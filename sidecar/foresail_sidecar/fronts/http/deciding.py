@@ -68,7 +68,11 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
         if not caller.may_name(parsed.neutral.model, exchange.snapshot):
             raise Refused(errors.model_not_allowed())
         standing = Standing(
-            context.memory.calibrator.ratios, caller.limits, caller.allowed_models, _unavailable(context, served)
+            context.memory.calibrator.ratios,
+            caller.limits,
+            caller.allowed_models,
+            _unavailable(context, served),
+            _pressure(context, served, caller),
         )
         decided = await decide_request(served.policy, parsed.neutral, standing)
     record_decision(context.memory, exchange, decided)
@@ -78,6 +82,12 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
 def _admitted(context: Context, request: web.Request, state: ServingState | None) -> tuple[Served, Caller]:
     served = context.served(state)
     return served, caller_of(request.headers, served.policy.state)
+
+
+def _pressure(context: Context, served: Served, caller: Caller) -> int:
+    policy = served.policy
+    ledger = context.ledgers.of(policy.state) if policy.budgets else None
+    return 0 if ledger is None else policy.budgets.pressure_percent(caller.tenant, ledger.seen, ledger.now_ms())
 
 
 def _unavailable(context: Context, served: Served) -> dict[str, Unavailable]:

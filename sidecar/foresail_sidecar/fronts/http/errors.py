@@ -20,7 +20,7 @@ _SOON: Mapping[str, str] = {"Retry-After": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that is an error: what the client is told, and what is counted."""
+    """An answer that is an error: what the client is told, and what is counted. `details` are further fields of its body."""
 
     status: int
     type: str
@@ -29,6 +29,7 @@ class Problem:
     outcome: RequestOutcome
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refused(Exception):

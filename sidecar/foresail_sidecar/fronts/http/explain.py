@@ -67,6 +67,7 @@ def decision_document(decision: Decision, decision_id: str, policy: str) -> dict
         "model": None if decision.chosen is None else decision.chosen.model,
         "refusal": None if refusal is None else {"kind": refusal.kind, "message": refusal.message},
         "order": list(decision.order),
+        "pressure_percent": decision.pressure_percent,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
     }
 

@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from foresail_api.policy import FailureMode, Strategy
-from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.fronts.http.callers import caller_of
-from foresail_sidecar.fronts.http.context import CONTEXT
+from foresail_sidecar.fronts.http.context import CONTEXT, Context
+from foresail_sidecar.ledger.calls import Availability
 from foresail_sidecar.protocols import openai
 from foresail_sidecar.telemetry.metrics import CONTENT_TYPE
 
@@ -39,11 +40,11 @@ async def show_alive(request: web.Request) -> web.Response:
 
 async def show_ready(request: web.Request) -> web.Response:
     """Answer whether requests should be sent here, and why not."""
-    serving = request.app[CONTEXT].serving
-    reason = _why_not_ready(serving)
+    context = request.app[CONTEXT]
+    reason = _why_not_ready(context)
     if reason is not None:
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
-    return web.json_response({"status": "ready", **_facts(serving)})
+    return web.json_response({"status": "ready", **_facts(context)})
 
 
 async def show_metrics(request: web.Request) -> web.Response:
@@ -54,10 +55,21 @@ async def show_metrics(request: web.Request) -> web.Response:
     if state is not None:
         digest = "" if state.artifact is None else state.artifact.digest
         context.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
+        _show_budgets(context, state)
     return web.Response(body=context.memory.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def _why_not_ready(serving: ServingHolder) -> str | None:
+def _show_budgets(context: Context, state: ServingState) -> None:
+    budgets, ledger = context.served(state).policy.budgets, context.ledgers.of(state)
+    if ledger is None:
+        return
+    seen = ((budget.rule, ledger.seen(budget.account(""))) for budget in budgets.each if not budget.rule.per_tenant)
+    rows = [(rule.name, rule.amount, usage.spent, usage.reserved) for rule, usage in seen if usage is not None]
+    context.memory.metrics.show_budgets(state.snapshot.policy, rows)
+
+
+def _why_not_ready(context: Context) -> str | None:
+    serving = context.serving
     if serving.draining:
         return "draining"
     state = serving.current
@@ -67,10 +79,22 @@ def _why_not_ready(serving: ServingHolder) -> str | None:
     closed = router.strategy == Strategy.LEARNED and router.failure_mode == FailureMode.FAIL_CLOSE
     if closed and state.scorer is None:
         return f"the router's artifact is not loaded: {state.artifact_error or 'it is being loaded'}"
+    ledger = context.ledgers.of(state)
+    closed = ledger is not None and ledger.state.availability == Availability.CLOSED
+    if closed and state.snapshot.has_enforced_budget and not context.served(state).policy.budgets.fail_open:
+        return "the ledger is being restored and opens in a few seconds"
     return None
 
 
-def _facts(serving: ServingHolder) -> dict[str, Any]:
+def _ledger_facts(context: Context, state: ServingState) -> dict[str, Any]:
+    ledger = context.ledgers.of(state)
+    if ledger is None:
+        return {}
+    return {"ledger": ledger.state.availability.value, "ledger_faults": list(ledger.state.faults) or None}
+
+
+def _facts(context: Context) -> dict[str, Any]:
+    serving = context.serving
     state = serving.current
     facts: dict[str, Any] = {}
     if state is not None:
@@ -78,6 +102,7 @@ def _facts(serving: ServingHolder) -> dict[str, Any]:
         facts["snapshot"] = state.snapshot_hash
         facts["artifact"] = None if state.artifact is None else state.artifact.digest
         facts["artifact_error"] = state.artifact_error
+        facts |= _ledger_facts(context, state)
     if serving.configuration_error is not None:
         # Its text can quote the configuration, and anybody may ask for readiness.
         facts["configuration_error"] = _CONFIGURATION_REFUSED

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 _LONGEST_MESSAGE = 500
@@ -23,9 +24,16 @@ class UpstreamError:
     code: str | None = None
 
 
-def error_body(message: str, type: str, param: str | None, code: str | None) -> bytes:  # noqa: A002  OpenAI's name
-    """Return an error in OpenAI's shape."""
-    return json.dumps({"error": {"message": message, "type": type, "param": param, "code": code}}).encode()
+def error_body(
+    message: str,
+    type: str,  # noqa: A002  OpenAI's name
+    param: str | None,
+    code: str | None,
+    details: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """Return an error in OpenAI's shape, with further fields that its clients may ignore."""
+    error = {"message": message, "type": type, "param": param, "code": code, **details}
+    return json.dumps({"error": error}).encode()
 
 
 def error_event(message: str, type: str, code: str | None) -> bytes:  # noqa: A002  OpenAI's name

@@ -1,0 +1,58 @@
+"""`GET /v1/budgets`: what the caller has spent of each budget, and what is left of it.
+
+Owns the JSON of a budget. It must not know how a ledger keeps accounts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from foresail_router.decision.price import dollars
+from foresail_sidecar.flow.budgets import BudgetRefusal, PolicyBudget, RefusalReason
+from foresail_sidecar.fronts.http import limit_errors
+from foresail_sidecar.fronts.http.callers import caller_of
+from foresail_sidecar.fronts.http.context import CONTEXT
+from foresail_sidecar.fronts.http.errors import Refused
+from foresail_sidecar.ledger.interface import LedgerError, Usage
+
+
+async def show_budgets(request: web.Request) -> web.Response:
+    """Answer with the accounts of the caller alone; money as decimal strings of US dollars."""
+    context = request.app[CONTEXT]
+    served = context.served(context.serving.current)
+    policy = served.policy
+    tenant = caller_of(request.headers, policy.state).tenant
+    data: list[dict[str, Any]] = []
+    if policy.budgets:
+        ledger = context.ledgers.of(policy.state)
+        if ledger is None:
+            raise _unavailable()
+        try:
+            usages = await ledger.usage(policy.budgets.claims(tenant, ledger.now_ms()))
+        except LedgerError:
+            raise _unavailable() from None
+        data = [_budget(*each, tenant) for each in zip(policy.budgets.each, usages, strict=True)]
+    return web.json_response({"object": "list", "data": data})
+
+
+def _budget(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str, Any]:
+    rule = budget.rule
+    amount = rule.limit_of(tenant)
+    return {
+        "name": rule.name,
+        "scope": "Tenant" if rule.per_tenant else "Policy",
+        "mode": "Enforce" if rule.enforced else "Observe",
+        "amount_usd": dollars(amount),
+        "spent_usd": dollars(usage.spent),
+        "reserved_usd": dollars(usage.reserved),
+        "remaining_usd": dollars(max(0, amount - usage.spent - usage.reserved)),
+        "overdraft_usd": dollars(rule.overdraft),
+        "soft_threshold_percent": budget.soft_threshold_percent,
+        "window_end": None if usage.ends_ms is None else limit_errors.rfc3339(usage.ends_ms),
+    }
+
+
+def _unavailable() -> Refused:
+    return Refused(limit_errors.refusal(BudgetRefusal(RefusalReason.UNAVAILABLE)))
