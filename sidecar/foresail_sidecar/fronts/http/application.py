@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -40,15 +41,17 @@ def create_application(
     settings: HttpSettings | None = None,
     registry: CollectorRegistry | None = None,
     decision_log: DecisionLog | None = None,
+    shared_metrics: Path | None = None,
 ) -> web.Application:
     """Return the application that answers for whatever `serving` holds. To be run by `server.listening`.
 
-    Each request to complete a chat leaves a line in `decision_log`, which stays the caller's to close.
+    Each request to complete a chat leaves a line in `decision_log`, which stays the caller's to close. `shared_metrics` is where several
+    processes keep theirs, so that each can show all.
     """
     settings = settings or HttpSettings()
     # For the whole process, as the library has it: a second series beside each counter and histogram, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    memory = Memory(Metrics(registry), decision_log)
+    memory = Memory(Metrics(registry, shared_metrics), decision_log)
     in_flight = InFlight(settings.most_in_flight)
     buffered = BufferedBytes(settings.buffered_bytes)
     application = web.Application(middlewares=[_errors_in_one_shape])

@@ -46,6 +46,10 @@ class Context:
             configuration_errors=self.serving.configuration_errors,
             decision_log_lost=0 if log is None else log.lost,
         )
+        state = self.serving.current
+        if state is not None:
+            digest = "" if state.artifact is None else state.artifact.digest
+            self.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
 
     def served(self, state: ServingState | None) -> Served:
         """Return `state`, made ready; raise `Refused` if that is nothing."""

@@ -5,6 +5,7 @@ Owns what makes ready. It must not know how requests are answered.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -50,11 +51,9 @@ async def show_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics in Prometheus' text format."""
     context = request.app[CONTEXT]
     context.take_readings()
-    state = context.serving.current
-    if state is not None:
-        digest = "" if state.artifact is None else state.artifact.digest
-        context.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
-    return web.Response(body=context.memory.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    # Those of other processes are read from files.
+    exposition = await asyncio.to_thread(context.memory.metrics.exposition)
+    return web.Response(body=exposition, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _why_not_ready(serving: ServingHolder) -> str | None:
