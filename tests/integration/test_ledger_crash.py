@@ -25,6 +25,7 @@ from foresail_sidecar.ledger.interface import (
     Measure,
     Option,
     ReserveRequest,
+    RollingSpan,
     Settled,
 )
 from foresail_sidecar.ledger.sqlite.backend import SqliteLedger, open_sqlite
@@ -230,21 +231,51 @@ async def test_a_ledger_that_lost_data_is_put_together_from_what_was_seen_of_it(
 async def test_who_tells_late_is_still_heard(tmp_path: Path) -> None:
     backend = SqliteBackend(tmp_path)
     first, late = backend.open("uid"), backend.open("uid")
+    before = await reserve(first, "before", 10)
     held = await reserve(late, "held", 30)
-    await used(first)
     remove_ledgers(tmp_path)
     backend.pass_time(2_000)
     with pytest.raises(DataLost):
         await first.status()
-    await first.restore([], [])
+    await first.restore(before.usages, [(before.receipt, LEASE_MS)])
     backend.pass_time(4_000)
-    assert await used(first) == [(0, 0), (0, 0)]
+    assert await used(first) == [(0, 10), (0, 1)]
+    after = await reserve(first, "after", 7)
+    await first.settle([Settled("after", 1, "Reported", after.receipt, (5, 0))])
+    assert await used(first) == [(5, 10), (0, 1)]
     with pytest.raises(DataLost):
         await late.status()
+    # What it saw is later knowledge of the time before the loss, and takes nothing from what was spent since.
     await late.restore(held.usages, [(held.receipt, LEASE_MS)])
-    assert await used(first) == [(0, 30), (0, 1)]
+    assert await used(first) == [(5, 40), (0, 2)]
+    await late.settle([Settled("held", 1, "Reported", held.receipt, (20, 0))])
+    assert await used(first) == [(25, 10), (0, 1)]
     await first.close()
     await late.close()
+
+
+async def test_a_rolling_window_is_restored_as_the_sum_that_was_seen(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path)
+    rolling = Claim("b|rolling|", RollingSpan(600_000, 10_000), Measure.MONEY, 10**12)
+    ledger = backend.open("uid")
+    granted = []
+    for attempt in ("first", "second", "third"):
+        answer = await ledger.reserve(ReserveRequest(attempt, (rolling,), (Option(10, 10),), LEASE_MS))
+        assert isinstance(answer, Granted)
+        granted.append(answer)
+        await ledger.settle([Settled("first", 1, "Reported", granted[0].receipt, (4,))])
+        backend.pass_time(15_000)
+    (seen,) = await ledger.usage([rolling])
+    assert (seen.spent, seen.reserved) == (4, 20)
+    remove_ledgers(tmp_path)
+    backend.pass_time(2_000)
+    with pytest.raises(DataLost):
+        await ledger.status()
+    await ledger.restore([seen], [(granted[1].receipt, LEASE_MS)])
+    backend.pass_time(4_000)
+    (usage,) = await ledger.usage([rolling])
+    assert (usage.spent, usage.reserved) == (14, 10)
+    await ledger.close()
 
 
 async def test_records_and_windows_are_deleted_when_their_time_is_over(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ async def test_a_line_says_what_was_decided_and_what_it_cost(tmp_path: Path, str
         "tenant": "",
         "choice": "cheap",
         "refusal": None,
+        "pressure_percent": 0,
+        "budget_refusal": None,
+        "ledger_skipped": False,
         "attempts": [
             {
                 "model": "cheap",

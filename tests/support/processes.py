@@ -57,6 +57,17 @@ def running(
             process.wait(timeout=10)
 
 
+def children_of(pid: int, module: str) -> list[int]:
+    """The processes that `pid` started to run a module of Python."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and module.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
 def wait_until(
     ready: Callable[[], bool],
     what: str,

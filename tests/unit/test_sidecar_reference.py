@@ -12,8 +12,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from foresail_api.reasons import Basis
 from foresail_router.decision.types import Decision, Refusal, RefusalKind
 from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.flow.budgets import BudgetRefusal, RefusalReason
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
-from foresail_sidecar.fronts.http import answers, callers, errors, upstream_errors
+from foresail_sidecar.fronts.http import answers, callers, errors, limit_errors, upstream_errors
 from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Problem
@@ -125,5 +126,6 @@ def _problems() -> list[Problem]:
         errors.no_such_path(404, "x", "GET", "/", None),
         errors.no_such_path(405, "x", "GET", "/", "POST"),
         *(errors.refusal(refusal) for refusal in refusals),
+        *(limit_errors.refusal(BudgetRefusal(reason)) for reason in RefusalReason),
         *(failed.problem for failed in _failures()),
     ]

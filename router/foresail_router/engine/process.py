@@ -35,26 +35,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", metavar="N", type=int, default=None, help="threads (default: the CPUs that may be used)"
     )
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when whoever holds the standard input does")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="scoring process: %(message)s", stream=sys.stderr)
     threads = max(1, parsed.threads or cpu_limit())
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     try:
-        asyncio.run(_serve(parsed.socket, parsed.artifact, threads))
+        asyncio.run(_serve(parsed.socket, parsed.artifact, threads, parsed.end_with_stdin))
     except UserError as error:
         _log.error("%s", error)
         return 2
     return 0
 
 
-async def _serve(path: Path, artifacts: Sequence[Path], threads: int) -> None:
+async def _serve(path: Path, artifacts: Sequence[Path], threads: int, end_with_stdin: bool) -> None:
     from foresail_router.engine.local import EngineSettings, LocalScorer
     from foresail_router.engine.server import ScoringServer
 
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    if end_with_stdin:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _read_stdin, ended)
     scorer = LocalScorer(EngineSettings(threads=threads))
     server = ScoringServer(scorer, path)
     try:
@@ -67,6 +70,12 @@ async def _serve(path: Path, artifacts: Sequence[Path], threads: int) -> None:
     finally:
         await server.close()
         await scorer.close()
+
+
+def _read_stdin(ended: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        ended.set()
 
 
 if __name__ == "__main__":

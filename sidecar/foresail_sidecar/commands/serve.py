@@ -50,6 +50,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="port to listen on; 0 takes a free one (default: %(default)s)",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_between(int, 1, 64),
+        default=1,
+        help="processes that answer, for more than one CPU; limits hold for each of them (default: %(default)s)",
+    )
+    parser.add_argument(
         "--scorer-socket",
         metavar="PATH",
         type=Path,
@@ -114,32 +121,33 @@ def _run(arguments: argparse.Namespace) -> int:
             f"--buffer-mebibytes {arguments.buffer_mebibytes} has no room for one request of "
             f"--body-limit-mebibytes {arguments.body_limit_mebibytes}; raise the former or lower the latter"
         )
-    from foresail_sidecar.configuration.reload import Inputs
-    from foresail_sidecar.configuration.routers import EngineRouters
-    from foresail_sidecar.configuration.sources import ManifestSource, SnapshotSource
-    from foresail_sidecar.fronts.http.settings import MEBIBYTE, HttpSettings
-    from foresail_sidecar.serving.process import Options, serve
+    from foresail_sidecar.fronts.http.settings import MEBIBYTE
+    from foresail_sidecar.serving.plan import Plan
 
-    source = (
-        SnapshotSource(arguments.snapshot)
-        if arguments.snapshot is not None
-        else ManifestSource(arguments.files, arguments.policy)
-    )
-    inputs = Inputs(source, arguments.secrets, dict(arguments.volume_claims), EngineRouters(arguments.scorer_socket))
-    options = Options(
+    plan = Plan(
+        files=tuple(arguments.files or ()),
+        snapshot=arguments.snapshot,
+        policy=arguments.policy,
+        secrets=arguments.secrets,
+        volume_claims=dict(arguments.volume_claims),
+        scorer_socket=arguments.scorer_socket,
         host=arguments.host,
         port=arguments.port,
-        settings=HttpSettings(
-            body_limit_bytes=arguments.body_limit_mebibytes * MEBIBYTE,
-            buffered_bytes=arguments.buffer_mebibytes * MEBIBYTE,
-            most_in_flight=arguments.most_in_flight,
-        ),
+        body_limit_bytes=arguments.body_limit_mebibytes * MEBIBYTE,
+        buffered_bytes=arguments.buffer_mebibytes * MEBIBYTE,
+        most_in_flight=arguments.most_in_flight,
         delay_seconds=arguments.shutdown_delay_seconds,
         drain_seconds=arguments.drain_seconds,
         decision_log=arguments.decision_log,
         state=arguments.state,
     )
-    return serve(inputs, options)
+    if arguments.workers > 1:
+        from foresail_sidecar.serving.supervisor import supervise
+
+        return supervise(plan, arguments.workers)
+    from foresail_sidecar.serving.process import serve
+
+    return serve(plan)
 
 
 def _volume_claim(text: str) -> tuple[str, Path]:

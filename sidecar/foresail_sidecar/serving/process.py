@@ -7,90 +7,87 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import importlib.metadata
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import uvloop
+from aiohttp import web
 
 from foresail_api.errors import UserError
-from foresail_sidecar.configuration.reload import Inputs, Reloader
+from foresail_sidecar.configuration.artifacts import Routers
+from foresail_sidecar.configuration.reload import Reloader
+from foresail_sidecar.configuration.routers import EngineRouters
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.fronts.http.application import create_application
+from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.server import drain, listening
-from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.serving.announcement import announcement
 from foresail_sidecar.serving.ledgers import Ledgers
-from foresail_sidecar.telemetry.decision_log import DecisionLog
+from foresail_sidecar.serving.plan import Plan
+from foresail_sidecar.telemetry.decision_log import STDOUT, DecisionLog
 from foresail_sidecar.telemetry.logs import logging_to_stderr
 from foresail_sidecar.telemetry.metrics import Metrics
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_READINGS_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to serve. `delay_seconds` passes between the signal to end and the refusal of new connections, so that load balancers notice;
-    `drain_seconds` is the longest wait for requests under way after that. Requests leave their lines in `decision_log`, or on stdout.
-    `state` is where embedded ledgers lie, None for a directory of the user's own.
-    """
-
-    host: str
-    port: int
-    settings: HttpSettings
-    delay_seconds: float
-    drain_seconds: float
-    decision_log: Path
-    state: Path | None
-
-
-def serve(inputs: Inputs, options: Options) -> int:
+def serve(plan: Plan) -> int:
     """Serve until SIGTERM or SIGINT, then let requests under way end. Raise `UserError` if it cannot start."""
     with logging_to_stderr(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(inputs, options))
+        runner.run(run(plan, EngineRouters(plan.scorer_socket), announce=_print, ending=asyncio.Event()))
     return 0
 
 
-async def _serve(inputs: Inputs, options: Options) -> None:
+async def run(plan: Plan, routers: Routers, *, announce: Callable[[str], None], ending: asyncio.Event) -> None:
+    """Serve until a signal, or whoever else has it, sets `ending`. `announce` is told the announcement once requests are answered."""
     holder = ServingHolder()
-    metrics = Metrics()
-    ledgers = Ledgers(options.state, metrics)
-    reloader = Reloader(holder, inputs, prepare=ledgers.prepare)
+    metrics = Metrics(shared=plan.shared)
+    ledgers = Ledgers(plan.state, metrics)
+    reloader = Reloader(holder, plan.inputs(routers), prepare=ledgers.prepare)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(ledgers.aclose)
         stack.push_async_callback(reloader.close)
+        stack.callback(ending.set)
         state = await reloader.start()
-        decision_log = _opened_log(options.decision_log)
+        decision_log = _opened_log(plan)
         stack.push_async_callback(asyncio.to_thread, decision_log.close)
         application = create_application(
-            holder, settings=options.settings, metrics=metrics, decision_log=decision_log, ledgers=ledgers
+            holder, settings=plan.settings, metrics=metrics, decision_log=decision_log, ledgers=ledgers
         )
+        shared = plan.shared is not None
         try:
-            port = await stack.enter_async_context(listening(application, options.host, options.port))
+            port = await stack.enter_async_context(listening(application, plan.host, plan.port, shared=shared))
         except OSError as error:
-            raise UserError(_not_listening(options, error)) from None
-        ending = stack.enter_context(_ending_on_signals())
-        version = importlib.metadata.version("foresail")
-        print(announcement(version, state, options.host, port, reloader.warnings), flush=True)  # noqa: T201
+            raise not_listening(plan, error) from None
+        stack.enter_context(_ended_by_signals(ending))
+        announce(announcement(importlib.metadata.version("foresail"), state, plan.host, port, reloader.warnings))
         # What was made until now stays for good. Looking through it again in every full collection held up requests for 25 ms.
         gc.collect()
         gc.freeze()
-        watching = asyncio.create_task(reloader.run(), name="follow-configuration")
-        stack.callback(watching.cancel)
+        for task in [reloader.run(), *([_show_readings(application)] if shared else [])]:
+            stack.callback(asyncio.create_task(task).cancel)
         await ending.wait()
         holder.draining = True
-        await asyncio.sleep(options.delay_seconds)
-        await drain(application, options.drain_seconds)
+        await asyncio.sleep(plan.delay_seconds)
+        await drain(application, plan.drain_seconds)
+
+
+async def _show_readings(application: web.Application) -> None:
+    """Keep what another worker shows of this one up to date."""
+    while True:
+        application[CONTEXT].take_readings()
+        await asyncio.sleep(_READINGS_SECONDS)
 
 
 @contextlib.contextmanager
-def _ending_on_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that the first signal sets; the second one ends the process at once."""
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+def _ended_by_signals(ending: asyncio.Event) -> Iterator[None]:
+    """Have the first signal set `ending`; the second one ends the process at once."""
+    loop = asyncio.get_running_loop()
 
     def received(number: int) -> None:
         if ending.is_set():
@@ -100,22 +97,29 @@ def _ending_on_signals() -> Iterator[asyncio.Event]:
     for number in _SIGNALS:
         loop.add_signal_handler(number, received, number)
     try:
-        yield ending
+        yield
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _opened_log(path: Path) -> DecisionLog:
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _opened_log(plan: Plan) -> DecisionLog:
+    path = plan.decision_log
+    lock = None if plan.shared is None or path != STDOUT else plan.shared / "decision-log.lock"
     try:
-        return DecisionLog(path)
+        return DecisionLog(path, lock=lock)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write the decision log {path}: {reason}; choose another --decision-log") from None
 
 
-def _not_listening(options: Options, error: OSError) -> str:
-    where = f"{options.host}:{options.port}"
-    if isinstance(error, OSError) and error.errno == 98:
-        return f"cannot listen on {where}: another process does; end it, or choose another port with --port"
-    return f"cannot listen on {where}: {error.strerror or error}; choose another --host or --port"
+def not_listening(plan: Plan, error: OSError) -> UserError:
+    """Return what to tell of an address that cannot be had."""
+    where = f"{plan.host}:{plan.port}"
+    if error.errno == errno.EADDRINUSE:
+        return UserError(f"cannot listen on {where}: another process does; end it, or choose another port with --port")
+    return UserError(f"cannot listen on {where}: {error.strerror or error}; choose another --host or --port")

@@ -7,10 +7,13 @@ It must not know who measures.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+
+from foresail_sidecar.telemetry.merged import merged_registry
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 NO_MODEL: Final = ""
@@ -22,8 +25,9 @@ _ANSWER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 class Metrics:
     """All metrics of the data plane. Each application has one, so that tests and several servers in a process do not share any."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None, shared: Path | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self._exposed = self.registry if shared is None else merged_registry(shared)
         self.requests = self._counter(
             "requests", "Requests to /v1/chat/completions by how they ended.", ("policy", "model", "outcome")
         )
@@ -93,17 +97,18 @@ class Metrics:
             "foresail_ledger_durable",
             "1 if what the ledger acknowledges survives a crash, as far as it can be checked.",
             registry=self.registry,
+            multiprocess_mode="livemin",
         )
         self.budget_dollars = Gauge(
             "foresail_budget_dollars",
             "US dollars of the present window of each budget that all tenants share.",
             ("policy", "budget", "part"),
             registry=self.registry,
+            multiprocess_mode="livemostrecent",
         )
-        self.in_flight = Gauge("foresail_in_flight_requests", "Requests under way.", registry=self.registry)
-        self.buffered_bytes = Gauge(
-            "foresail_buffered_bytes", "Bytes of bodies and whole answers that are held.", registry=self.registry
-        )
+        self.workers = self._gauge("workers", "Processes that answer.")
+        self.in_flight = self._gauge("in_flight_requests", "Requests under way.")
+        self.buffered_bytes = self._gauge("buffered_bytes", "Bytes of bodies and whole answers that are held.")
         self.configuration_errors = self._counter(
             "configuration_errors",
             "Changes of the configuration that could not be served; what was served before is kept.",
@@ -118,16 +123,19 @@ class Metrics:
             "1 for the snapshot and the artifact that are served.",
             ("policy", "snapshot_hash", "artifact_digest"),
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
+        self._snapshot: tuple[str, str, str] | None = None
 
     def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return all metrics in Prometheus' text format, those of all workers together where there are several."""
+        return generate_latest(self._exposed)
 
     def take_readings(
         self, *, in_flight: int, buffered_bytes: int, configuration_errors: int, decision_log_lost: int
     ) -> None:
         """Show these gauges, and raise these counters to their totals."""
+        self.workers.set(1)
         self.in_flight.set(in_flight)
         self.buffered_bytes.set(buffered_bytes)
         for counter, total in (
@@ -156,19 +164,30 @@ class Metrics:
         self.ledger_durable.set(durable)
 
     def show_budgets(self, policy: str, budgets: Iterable[tuple[str, int, int, int]]) -> None:
-        """Show these budgets, and these alone: name, amount, spent and reserved, in nano-dollars."""
-        self.budget_dollars.clear()
+        """Show these budgets: name, amount, spent and reserved, in nano-dollars. Of several processes, the last word counts."""
+        if self._exposed is self.registry:
+            self.budget_dollars.clear()
         for name, *amounts in budgets:
             for part, nano_dollars in zip(("amount", "spent", "reserved"), amounts, strict=True):
                 self.budget_dollars.labels(policy, name, part).set(nano_dollars / 1e9)
 
     def serve_snapshot(self, policy: str, snapshot_hash: str, artifact_digest: str) -> None:
         """Show this snapshot, and this alone, as the one that is served."""
-        self.snapshot.clear()
-        self.snapshot.labels(policy, snapshot_hash, artifact_digest).set(1)
+        now = (policy, snapshot_hash, artifact_digest)
+        if self._snapshot is not None and self._snapshot != now:
+            if self._exposed is self.registry:
+                self.snapshot.clear()
+            else:
+                # What several processes show can only be set; what is 0 everywhere is left out when it is asked for.
+                self.snapshot.labels(*self._snapshot).set(0)
+        self._snapshot = now
+        self.snapshot.labels(*now).set(1)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"foresail_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"foresail_{name}", text, registry=self.registry, multiprocess_mode="livesum")
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"foresail_{name}", text, labels, registry=self.registry, buckets=buckets)

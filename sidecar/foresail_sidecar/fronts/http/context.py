@@ -67,6 +67,19 @@ class Context:
             configuration_errors=self.serving.configuration_errors,
             decision_log_lost=0 if log is None else log.lost,
         )
+        state = self.serving.current
+        if state is not None:
+            digest = "" if state.artifact is None else state.artifact.digest
+            self.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
+            self._show_budgets(state)
+
+    def _show_budgets(self, state: ServingState) -> None:
+        budgets, ledger = self.served(state).policy.budgets, self.ledgers.of(state)
+        if ledger is None:
+            return
+        seen = ((budget.rule, ledger.seen(budget.account(""))) for budget in budgets.each if not budget.rule.per_tenant)
+        rows = [(rule.name, rule.amount, usage.spent, usage.reserved) for rule, usage in seen if usage is not None]
+        self.memory.metrics.show_budgets(state.snapshot.policy, rows)
 
     def served(self, state: ServingState | None) -> Served:
         """Return `state`, made ready; raise `Refused` if that is nothing."""

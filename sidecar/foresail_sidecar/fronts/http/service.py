@@ -5,6 +5,7 @@ Owns what makes ready. It must not know how requests are answered.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -51,21 +52,9 @@ async def show_metrics(request: web.Request) -> web.Response:
     """Answer with all metrics in Prometheus' text format."""
     context = request.app[CONTEXT]
     context.take_readings()
-    state = context.serving.current
-    if state is not None:
-        digest = "" if state.artifact is None else state.artifact.digest
-        context.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
-        _show_budgets(context, state)
-    return web.Response(body=context.memory.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-
-def _show_budgets(context: Context, state: ServingState) -> None:
-    budgets, ledger = context.served(state).policy.budgets, context.ledgers.of(state)
-    if ledger is None:
-        return
-    seen = ((budget.rule, ledger.seen(budget.account(""))) for budget in budgets.each if not budget.rule.per_tenant)
-    rows = [(rule.name, rule.amount, usage.spent, usage.reserved) for rule, usage in seen if usage is not None]
-    context.memory.metrics.show_budgets(state.snapshot.policy, rows)
+    # Those of other processes are read from files.
+    exposition = await asyncio.to_thread(context.memory.metrics.exposition)
+    return web.Response(body=exposition, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _why_not_ready(context: Context) -> str | None:

@@ -44,11 +44,14 @@ def guard(unit: Unit, known: Known | None) -> DataLost | None:
     same = header.identity == known.identity and header.generation == known.generation
     if same and header.sequence >= known.sequence:
         return None
+    was_open = header.opens is None
     header.generation = max(header.generation, known.generation) + 1
     header.opens = unit.now_ms + CLOSED_MS
     unit.write_header()
     unit.connection.execute(
-        "UPDATE usage SET lost = min(?, max(0, lost - claimed) + reserved), claimed = 0, reserved = 0", (MOST,)
+        "UPDATE usage SET told_spent = spent, told_sequence = sequence, claimed = 0, reserved = 0,"
+        " lost = min(?, reserved + CASE WHEN ? THEN 0 ELSE max(0, lost - claimed) END)",
+        (MOST, was_open),
     )
     return DataLost(header.generation)
 
@@ -70,23 +73,46 @@ def restore(unit: Unit, known: Known | None, seen: Sequence[Usage], live: Sequen
         _restore_usage(unit, usage)
     for receipt, lease_ms in live:
         _restore_reservation(unit, receipt, lease_ms)
-    if unit.header.opens is None:
-        unit.flush()
-        _spend_unclaimed(unit)
 
 
 def _restore_usage(unit: Unit, usage: Usage) -> None:
     slot = unit.slot(usage.account, usage.slot_ms)
     others = [each for each in unit.slots_after(usage.account, -1) if each is not slot] if usage.rolling else []
-    if usage.sequence <= max(each.sequence for each in (slot, *others)):
+    if usage.sequence <= max(each.told_sequence for each in (slot, *others)):
         return
-    slot.spent, slot.lost, slot.ends, slot.sequence = usage.spent, usage.reserved, usage.ends_ms, usage.sequence
-    unit.put(slot)
+    _tell(unit, slot, spent=usage.spent, lost=usage.reserved, sequence=usage.sequence)
+    slot.ends = usage.ends_ms if not usage.rolling else slot.ends
     for other in others:
         # The sum that was seen holds whatever these still say.
         if other.slot < slot.slot:
-            other.spent = other.lost = 0
-            unit.put(other)
+            _tell(unit, other, spent=0, lost=0, sequence=other.told_sequence)
+
+
+def _tell(unit: Unit, slot: Slot, *, spent: int, lost: int, sequence: int) -> None:
+    """Replace what is known of the time before the loss; what was spent since then stays."""
+    before = _told(unit, slot)
+    slot.told_spent, slot.lost, slot.told_sequence = spent, lost, sequence
+    slot.sequence = max(slot.sequence, sequence)
+    _change_spent(unit, slot, _told(unit, slot) - before)
+
+
+def _claim(unit: Unit, slot: Slot, amount: int) -> None:
+    """Note that so much of what was reserved before the loss lives on."""
+    before = _told(unit, slot)
+    slot.claimed = min(MOST, slot.claimed + amount)
+    _change_spent(unit, slot, _told(unit, slot) - before)
+
+
+def _change_spent(unit: Unit, slot: Slot, difference: int) -> None:
+    slot.spent = min(MOST, max(0, slot.spent + difference))
+    unit.put(slot)
+
+
+def _told(unit: Unit, slot: Slot) -> int:
+    """Return the part of a slot's spend that comes from before the loss."""
+    # Slot 0 holds what has no window: concurrency, which ends with its holder.
+    unclaimed = max(0, slot.lost - slot.claimed) if unit.header.opens is None and slot.slot != 0 else 0
+    return slot.told_spent + unclaimed
 
 
 def _restore_reservation(unit: Unit, receipt: Receipt, lease_ms: int) -> None:
@@ -94,13 +120,13 @@ def _restore_reservation(unit: Unit, receipt: Receipt, lease_ms: int) -> None:
     generation = unit.header.generation
     if record is not None and (record.state != State.RESERVED or record.generation == generation):
         return
-    slots: list[Slot] = []
     for entry in receipt.entries:
         slot = unit.slot(entry.account, entry.slot_ms)
         slot.reserved = min(MOST, slot.reserved + entry.amount)
-        slot.claimed = min(MOST, slot.claimed + entry.amount)
-        slots.append(slot)
         unit.put(slot)
+        # What a rolling window had reserved was told as one sum, in one of its buckets.
+        told = [each for each in unit.slots_after(entry.account, -1) if each.lost] if entry.rolling else []
+        _claim(unit, max(told, key=lambda each: each.slot, default=slot), entry.amount)
     granted = max((entry.amount for entry in receipt.entries if entry.measure == Measure.MONEY), default=0)
     record = Record(receipt.attempt_id, State.RESERVED, unit.now_ms + lease_ms, generation, receipt.entries)
     record.granted = granted
@@ -108,11 +134,8 @@ def _restore_reservation(unit: Unit, receipt: Receipt, lease_ms: int) -> None:
 
 
 def _spend_unclaimed(unit: Unit) -> None:
-    # Slot 0 holds what has no window: concurrency, which ends with its holder.
     unit.connection.execute(
-        "UPDATE usage SET spent = min(?, spent + CASE slot WHEN 0 THEN 0 ELSE max(0, lost - claimed) END),"
-        " lost = 0, claimed = 0 WHERE lost > 0 OR claimed > 0",
-        (MOST,),
+        "UPDATE usage SET spent = min(?, spent + lost - claimed) WHERE slot != 0 AND lost > claimed", (MOST,)
     )
     unclaimed = unit.connection.execute(
         "SELECT id FROM attempt WHERE state = 0 AND generation < ?", (unit.header.generation,)

@@ -19,8 +19,9 @@ _APPLICATION_ID: Final = 0x466F726C
 _VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 _MOUNTS: Final = Path("/proc/self/mounts")
 
-# `lost` and `claimed` are used while a ledger that lost data is being restored: what was reserved before the loss, and
-# how much of it living reservations account for. The two indexes serve the expiry of leases and the end of records.
+# What a ledger that lost data was told of a slot: what was spent and reserved (`lost`) before the loss, the sequence of
+# that knowledge, and how much of what was reserved lives on (`claimed`). It stays, for who tells late. The two indexes
+# over attempts serve the expiry of leases and the end of records.
 _TABLES: Final = """
 CREATE TABLE ledger (
     one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, generation INTEGER NOT NULL,
@@ -28,7 +29,8 @@ CREATE TABLE ledger (
 );
 CREATE TABLE usage (
     account TEXT NOT NULL, slot INTEGER NOT NULL, spent INTEGER NOT NULL, reserved INTEGER NOT NULL, ends INTEGER,
-    sequence INTEGER NOT NULL, lost INTEGER NOT NULL, claimed INTEGER NOT NULL, kept_until INTEGER,
+    sequence INTEGER NOT NULL, told_spent INTEGER NOT NULL, told_sequence INTEGER NOT NULL, lost INTEGER NOT NULL,
+    claimed INTEGER NOT NULL, kept_until INTEGER,
     PRIMARY KEY (account, slot)
 ) WITHOUT ROWID;
 CREATE INDEX usage_kept ON usage (kept_until) WHERE kept_until IS NOT NULL;

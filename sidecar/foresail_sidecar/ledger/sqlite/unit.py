@@ -41,6 +41,8 @@ class Slot:
     reserved: int = 0
     ends: int | None = None
     sequence: int = 0
+    told_spent: int = 0
+    told_sequence: int = 0
     lost: int = 0
     claimed: int = 0
     kept_until: int | None = None
@@ -150,7 +152,7 @@ class Unit:
         """Write what changed, and forget the slots that were read."""
         if self._changed_slots:
             self.connection.executemany(
-                "REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_slot_row(slot, self.now_ms) for slot in self._changed_slots.values()],
             )
         if self._changed_records:
@@ -205,6 +207,8 @@ def _slot_row(slot: Slot, now_ms: int) -> tuple[str | int | None, ...]:
         slot.reserved,
         slot.ends,
         slot.sequence,
+        slot.told_spent,
+        slot.told_sequence,
         slot.lost,
         slot.claimed,
         kept,
