@@ -152,8 +152,34 @@ def test_a_secret_that_is_no_longer_named_is_unmounted(cluster: Cluster) -> None
     )
     assert [mount["name"] for mount in template(cluster, "keyed")["containers"][0]["volumeMounts"]] == [
         "snapshot",
+        "state",
         "tmp",
     ]
+
+
+def test_a_ledger_that_gets_a_volume_and_loses_it_changes_how_pods_are_replaced(cluster: Cluster) -> None:
+    def strategy() -> str:
+        found: str = cluster.get("deployment", "kept-foresail")["spec"]["strategy"]["type"]
+        return found
+
+    cluster.apply(pool("kept", model("small", tokenCount={"overheadTokens": 10})))
+    budgets = [{"name": "daily", "amount": "5", "window": {"calendar": {"unit": "Day"}}}]
+    cluster.apply(policy("kept", pool="kept", costLimits={"budgets": budgets}))
+    status = cluster.wait_told("kept", **ALL_WELL)
+    assert "LedgerNotDurable" in conditions(status)["Accepted"]["message"]
+    assert strategy() == "RollingUpdate"
+    assert envelope(cluster, "kept").snapshot.ledger_namespace == cluster.get("fpolicy", "kept")["metadata"]["uid"]
+
+    stored = {"budgets": budgets, "ledger": {"storage": {"volumeClaimName": "ledger"}}}
+    cluster.apply(policy("kept", pool="kept", costLimits=stored))
+    cluster.wait_for(lambda: strategy() == "Recreate", "the strategy of a volume that one pod holds")
+    volumes = {volume["name"]: volume for volume in template(cluster, "kept")["volumes"]}
+    assert volumes["state"]["persistentVolumeClaim"] == {"claimName": "ledger"}
+
+    cluster.apply(policy("kept", pool="kept", costLimits={"budgets": budgets}))
+    cluster.wait_for(lambda: strategy() == "RollingUpdate", "the strategy of pods without a volume")
+    volumes = {volume["name"]: volume for volume in template(cluster, "kept")["volumes"]}
+    assert volumes["state"] == {"name": "state", "emptyDir": {}}
 
 
 def test_a_broken_policy_fails_alone_and_its_configuration_of_before_stays(cluster: Cluster) -> None:
