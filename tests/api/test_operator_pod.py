@@ -72,6 +72,45 @@ async def test_the_pod_routes_follows_changes_and_rotated_keys(
                 await ask(client)
 
 
+async def test_a_budget_holds_in_the_pod_and_a_new_amount_keeps_what_was_spent(
+    cluster: Cluster, upstream: Upstream, tmp_path: Path
+) -> None:
+    def limited(amount: str) -> Object:
+        budget = {"name": "daily", "amount": amount, "window": {"calendar": {"unit": "Day", "timeZone": "Asia/Tokyo"}}}
+        return policy("limited", pool="limited", costLimits={"budgets": [budget]})
+
+    cluster.apply(pool("limited", model("only", url=upstream.url, tokenCount={"overheadTokens": 10})), limited("1"))
+    cluster.wait_programmed("limited")
+    pod = Pod(cluster, "limited-foresail", tmp_path, {})
+    async with pod.running() as client, asyncio.timeout(60):
+        assert (await ask(client)).status_code == 200
+        spent = 0.0
+        while not spent:
+            spent = await _spent(client)
+
+        cluster.apply(limited("0"))
+        cluster.wait_for(lambda: cluster.status("limited")["snapshotSequence"] == 2, "the new amount")
+        pod.sync()
+        while (refused := await ask(client)).status_code == 200:
+            pass
+        assert refused.status_code == 429
+        error = refused.json()["error"]
+        assert (error["code"], error["budget"]) == ("budget_exhausted", "daily")
+        assert refused.headers["x-should-retry"] == "false"
+
+        cluster.apply(limited("2"))
+        cluster.wait_for(lambda: cluster.status("limited")["snapshotSequence"] == 3, "the amount after that")
+        pod.sync()
+        while (await ask(client)).status_code != 200:
+            pass
+        assert await _spent(client) >= spent
+
+
+async def _spent(client: httpx.AsyncClient) -> float:
+    (budget,) = (await client.get("/v1/budgets")).json()["data"]
+    return float(budget["spent_usd"])
+
+
 async def test_a_pod_starts_without_its_secret_and_says_what_is_missing(
     cluster: Cluster, upstream: Upstream, tmp_path: Path
 ) -> None:
