@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foresail_api.budgets import CalendarUnit
 from foresail_sidecar.ledger.accounts import (
     BudgetRule,
     CalendarWindow,
@@ -19,7 +20,7 @@ from foresail_sidecar.ledger.accounts import (
     upstream_claims,
 )
 from foresail_sidecar.ledger.interface import CalendarSpan, Held, Measure, RollingSpan
-from foresail_sidecar.ledger.windows import CalendarUnit, calendar_windows, rolling_span, slot_of
+from foresail_sidecar.ledger.windows import calendar_windows, rolling_span, slot_of
 
 HOUR_MS = 3_600_000
 BERLIN = "Europe/Berlin"

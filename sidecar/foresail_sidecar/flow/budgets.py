@@ -26,7 +26,6 @@ from foresail_sidecar.ledger.accounts import (
     zone_of,
 )
 from foresail_sidecar.ledger.interface import Claim, Denied, Shortage, Usage
-from foresail_sidecar.ledger.windows import CalendarUnit
 
 FULL_PERCENT: Final = 100
 _LONGEST_RETRY_AFTER_SECONDS: Final = 60
@@ -45,7 +44,7 @@ class PolicyBudget:
         """Return the budget that a snapshot holds."""
         window: CalendarWindow | RollingWindow
         if budget.calendar is not None:
-            window = CalendarWindow(CalendarUnit(budget.calendar.value), budget.time_zone)
+            window = CalendarWindow(budget.calendar, budget.time_zone)
         else:
             window = RollingWindow(budget.rolling_seconds or 0)
         rule = BudgetRule(

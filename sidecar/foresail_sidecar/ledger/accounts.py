@@ -11,8 +11,9 @@ from functools import lru_cache
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from foresail_api.budgets import CalendarUnit
 from foresail_sidecar.ledger.interface import CalendarSpan, Claim, Held, Measure, RollingSpan
-from foresail_sidecar.ledger.windows import CalendarUnit, calendar_windows, rolling_span
+from foresail_sidecar.ledger.windows import calendar_windows, rolling_span
 
 _MINUTE_MS = 60_000
 _RATES = RollingSpan(span_ms=_MINUTE_MS, bucket_ms=1000)

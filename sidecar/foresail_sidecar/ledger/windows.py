@@ -10,24 +10,15 @@ a day of summer time's beginning has 23 hours, an hour that the clock repeats is
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from foresail_api.budgets import CalendarUnit
 from foresail_sidecar.ledger.interface import CalendarSpan, Held, RollingSpan, Span
 
 _HOUR = 3600
 _BUCKETS = 60
 _LEAST_BUCKET_MS = 1000
-
-
-class CalendarUnit(StrEnum):
-    """How long a calendar window is. Weeks begin on Monday."""
-
-    HOUR = "Hour"
-    DAY = "Day"
-    WEEK = "Week"
-    MONTH = "Month"
 
 
 def calendar_windows(unit: CalendarUnit, zone: ZoneInfo, now_ms: int) -> CalendarSpan:
