@@ -106,6 +106,41 @@ def test_a_lower_cap_is_a_revocation(tmp_path: Path) -> None:
     assert not takes_away(high, free)
 
 
+FIVE: Object = {"name": "team", "amount": "5", "window": {"calendar": {"unit": "Day"}}}
+OF_TENANTS: Object = FIVE | {"scope": "Tenant", "overrides": [{"tenant": "ann", "amount": "9"}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "revokes"),
+    [
+        ([FIVE], [FIVE], False),
+        ([FIVE], [FIVE | {"amount": "6"}], False),
+        ([FIVE], [], False),
+        ([FIVE], [FIVE | {"mode": "Observe"}], False),
+        ([], [FIVE | {"mode": "Observe"}], False),
+        ([], [FIVE], True),
+        ([FIVE | {"mode": "Observe"}], [FIVE], True),
+        ([FIVE], [FIVE | {"amount": "4"}], True),
+        ([FIVE], [FIVE | {"window": {"calendar": {"unit": "Week"}}}], True),
+        ([OF_TENANTS], [OF_TENANTS | {"overrides": []}], True),
+        ([OF_TENANTS], [OF_TENANTS | {"overrides": [{"tenant": "ann", "amount": "10"}]}], False),
+    ],
+)
+def test_less_money_is_a_revocation(tmp_path: Path, before: list[Object], after: list[Object], revokes: bool) -> None:
+    bounded = [each | {"tokenCount": {"overheadTokens": 10}} for each in (CHEAP, DEAR)]
+    first, second = (snapshot(tmp_path, *bounded, costLimits={"budgets": budgets}) for budgets in (before, after))
+    assert takes_away(first, second) is revokes
+
+
+def test_a_ledger_without_its_password_is_a_warning_with_its_remedy(tmp_path: Path) -> None:
+    reference = {"url": "redis://127.0.0.1:1", "secretRef": {"name": "ledger", "key": "password"}}
+    bounded = CHEAP | {"tokenCount": {"overheadTokens": 10}}
+    costs = {"budgets": [FIVE], "ledger": {"type": "Redis", "redis": reference}}
+    served = state(tmp_path, bounded, costLimits=costs)
+    assert "no credential ledger/password" in told(served)
+    assert "ledger/password" not in told(replace(served, credentials={("ledger", "password"): "x"}))
+
+
 def told(state: ServingState) -> str:
     return "\n".join(warnings(state))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotTenants
+from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_sidecar.configuration.state import ServingState
 
 
@@ -34,7 +35,30 @@ def takes_away(before: Snapshot, after: Snapshot) -> bool:
     )
     lost_access = before.anonymous_allowed and not after.anonymous_allowed
     lost_rights = before.tenants != after.tenants and _takes_rights_away(before.tenants, after.tenants)
-    return bool(lost_models or lost_upstreams or lower_cap or lost_access or lost_rights)
+    less_money = before.budgets != after.budgets and _takes_money_away(before, after)
+    return bool(lost_models or lost_upstreams or lower_cap or lost_access or lost_rights or less_money)
+
+
+def _takes_money_away(before: Snapshot, after: Snapshot) -> bool:
+    """Return whether some budget is new, counts otherwise than before, or leaves somebody less."""
+    known = {budget.name: budget for budget in before.budgets if budget.enforced}
+    return any(_is_stricter(known.get(budget.name), budget) for budget in after.budgets if budget.enforced)
+
+
+def _is_stricter(before: SnapshotBudget | None, after: SnapshotBudget) -> bool:
+    if before is None or _measured(before) != _measured(after):
+        return True
+    named = {*before.overrides_nano_dollars, *after.overrides_nano_dollars}
+    lower = any(after.limit_of(tenant) < before.limit_of(tenant) for tenant in named)
+    return (
+        lower
+        or after.amount_nano_dollars < before.amount_nano_dollars
+        or after.overdraft_nano_dollars < before.overdraft_nano_dollars
+    )
+
+
+def _measured(budget: SnapshotBudget) -> tuple[object, ...]:
+    return budget.scope, budget.calendar, budget.time_zone, budget.rolling_seconds
 
 
 def _takes_rights_away(before: SnapshotTenants, after: SnapshotTenants) -> bool:
@@ -55,7 +79,13 @@ def _addresses(snapshot: Snapshot) -> set[tuple[str, str, SnapshotAuth | None]]:
 
 def warnings(state: ServingState) -> tuple[str, ...]:
     """Return what a user should know of a state that is served all the same, each with its remedy."""
-    return (*_credential_warnings(state), *_key_warnings(state), *_price_warnings(state), *_router_warnings(state))
+    return (
+        *_credential_warnings(state),
+        *_ledger_warnings(state),
+        *_key_warnings(state),
+        *_price_warnings(state),
+        *_router_warnings(state),
+    )
 
 
 def _credential_warnings(state: ServingState) -> list[str]:
@@ -65,6 +95,17 @@ def _credential_warnings(state: ServingState) -> list[str]:
         f"no credential {secret}/{key}; put it into a file {secret}/{key} in the directory of --secrets, or into a Secret manifest"
         for model in state.snapshot.models
         for secret, key in state.missing_credentials(model)
+    ]
+
+
+def _ledger_warnings(state: ServingState) -> list[str]:
+    ledger = state.snapshot.ledger
+    secret, key = ledger.secret_name, ledger.secret_key
+    if not state.snapshot.budgets or secret is None or key is None or (secret, key) in state.credentials:
+        return []
+    return [
+        f"the ledger is asked without a password: no credential {secret}/{key}; put it into a file {secret}/{key} in the directory "
+        "of --secrets, or into a Secret manifest"
     ]
 
 

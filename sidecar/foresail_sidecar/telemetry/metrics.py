@@ -95,10 +95,11 @@ class Metrics:
         )
         self.ledger_durable = Gauge(
             "foresail_ledger_durable",
-            "1 if what the ledger acknowledges survives a crash, as far as it can be checked.",
+            "0 if what the ledger acknowledges might not survive a crash, else 1.",
             registry=self.registry,
             multiprocess_mode="livemin",
         )
+        self.ledger_durable.set(1)
         self.budget_dollars = Gauge(
             "foresail_budget_dollars",
             "US dollars of the present window of each budget that all tenants share.",
