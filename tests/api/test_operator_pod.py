@@ -16,6 +16,7 @@ from tests.support.control_plane import ControlPlane
 from tests.support.learning import MODELS, PRICES, write_data
 from tests.support.operated import FORESAIL, Cluster, cluster_of, operating
 from tests.support.pods import Pod
+from tests.support.redis_server import DURABLE, running_redis
 from tests.support.routing import Object, model, policy, pool
 from tests.support.upstream import Upstream, answers, running_upstream
 
@@ -104,6 +105,30 @@ async def test_a_budget_holds_in_the_pod_and_a_new_amount_keeps_what_was_spent(
         while (await ask(client)).status_code != 200:
             pass
         assert await _spent(client) >= spent
+
+
+async def test_two_pods_keep_one_sum_on_a_redis_whose_password_is_in_a_secret(
+    cluster: Cluster, upstream: Upstream, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path / "redis", (*DURABLE, "--requirepass", "open-sesame")) as redis:
+        server = {"url": f"redis://127.0.0.1:{redis.port}", "secretRef": {"name": "redis", "key": "api-key"}}
+        budget = {"name": "hourly", "amount": "1", "window": {"calendar": {"unit": "Hour"}}}
+        limits = {"budgets": [budget], "ledger": {"type": "Redis", "redis": server}}
+        cluster.apply(
+            secret("redis", "open-sesame"),
+            pool("shared", model("only", url=upstream.url, tokenCount={"overheadTokens": 10})),
+            policy("shared", pool="shared", costLimits=limits, serving={"replicas": 2}),
+        )
+        cluster.wait_programmed("shared")
+        pods = [Pod(cluster, "shared-foresail", tmp_path / name, {}) for name in ("first", "second")]
+        async with pods[0].running() as first, pods[1].running() as second, asyncio.timeout(60):
+            # A new ledger takes reservations only when everybody had time to say what it should know.
+            while (answer := await ask(first)).status_code == 503:
+                assert answer.json()["error"]["code"] == "ledger_restoring"
+            assert answer.status_code == 200, answer.text
+            while not await _spent(second):
+                pass
+            assert await _spent(first) == await _spent(second)
 
 
 async def _spent(client: httpx.AsyncClient) -> float:
