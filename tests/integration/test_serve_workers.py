@@ -51,6 +51,8 @@ async def test_workers_share_a_port_and_show_one_set_of_metrics_and_come_back(tm
                 return await sample(served, "foresail_workers") == number
 
             await eventually(all_are_counted, "both workers are counted", 60)
+            # A killed process loses the lines of its last 50 ms.
+            await eventually(lambda: _written(log, 40), "all lines are written", 60)
             os.kill(first[0], signal.SIGKILL)
             # Those that the dead one had accepted are lost, and no other.
             await eventually(lambda: _differs(served, first), "another worker takes the place", 120)
@@ -59,6 +61,10 @@ async def test_workers_share_a_port_and_show_one_set_of_metrics_and_come_back(tm
             assert await sample(served, "foresail_requests_total") == 60
             assert await served.ended(seconds=60) == 0
     assert len([json.loads(line) for line in log.read_text().splitlines()]) == 60
+
+
+async def _written(log: Path, lines: int) -> bool:
+    return log.read_bytes().count(b"\n") == lines  # noqa: ASYNC240  a small local file
 
 
 async def _differs(served: Served, before: list[int]) -> bool:

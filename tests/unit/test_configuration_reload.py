@@ -102,6 +102,26 @@ CHEAP, DEAR = model("cheap"), model("dear", price="10")
 BOTH = (pool([CHEAP, DEAR]), policy())
 
 
+async def test_what_cannot_be_prepared_is_not_served(serving: Serving) -> None:
+    prepared: list[str] = []
+
+    async def prepare(state: ServingState) -> None:
+        if state.snapshot.aliases != ("auto",):
+            raise UserError("no room for it")
+        prepared.append(state.snapshot_hash)
+
+    inputs = Inputs(ManifestSource([serving.file], None), serving.secrets, {}, serving.routers)
+    reloader = Reloader(serving.holder, inputs, prepare=prepare)
+    serving.write(*BOTH)
+    first = await reloader.start()
+    assert prepared == [first.snapshot_hash]
+    serving.write(pool([CHEAP, DEAR]), policy(aliases=["smart"]))
+    await reloader.poll()
+    assert serving.holder.current is first
+    assert serving.holder.configuration_error == "no room for it"
+    await reloader.close()
+
+
 async def test_a_change_is_served_under_the_next_sequence_number(serving: Serving) -> None:
     serving.write(*BOTH)
     first = await serving.reloader.start()

@@ -173,8 +173,7 @@ class Reloader:
             artifact_error=artifact_error,
             tenants=tenants,
         )
-        if self._prepare is not None:
-            await self._prepare(state)
+        await self._prepared(state, router)
         self._sequence, self._hash = sequence, content
         self._holder.replace(state)
         self._retire(router)
@@ -190,6 +189,17 @@ class Reloader:
                 before=previous.snapshot_hash,
             )
         return state
+
+    async def _prepared(self, state: ServingState, router: LoadedRouter | None) -> None:
+        """Have `state` prepared; a router that was loaded for it in vain is closed."""
+        if self._prepare is None:
+            return
+        try:
+            await self._prepare(state)
+        except UserError:
+            if router is not None and router is not self._router:
+                await router.close()
+            raise
 
     async def _router_for(
         self, snapshot: Snapshot, previous: ServingState | None
