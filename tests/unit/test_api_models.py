@@ -188,7 +188,10 @@ ARTIFACT = {"uri": "file:///routers/a", "digest": "sha256:" + "0" * 64}
         ({"aliases": ["auto", "auto"]}, "same value twice"),
         ({"tenants": {"anonymous": "Maybe"}}, "'Allow' or 'Deny'"),
         ({"tenants": {"rules": [{"name": "a", "models": ["small"]}]}}, "`apiKeys` must be set if there are `rules`"),
-        ({"tenants": KEYED | {"rules": [{"name": "anonymous", "models": ["small"]}]}}, "must be another word than `anonymous`"),
+        (
+            {"tenants": KEYED | {"rules": [{"name": "anonymous", "models": ["small"]}]}},
+            "must be another word than `anonymous`",
+        ),
         ({"tenants": KEYED | {"rules": [{"name": "Team", "models": ["small"]}]}}, "rules[0].name"),
         ({"tenants": KEYED | {"rules": [{"name": "a", "models": []}]}}, "at least 1 item"),
         ({"tenants": KEYED | {"rules": [{"name": "a", "models": ["small"]}] * 2}}, "`name` must be unique"),
