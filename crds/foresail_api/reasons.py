@@ -55,6 +55,7 @@ class Elimination(StrEnum):
     CREDENTIAL_MISSING = "CredentialMissing"
     NOT_ALLOWED = "NotAllowed"
     UNHEALTHY = "Unhealthy"
+    OVER_BUDGET = "OverBudget"
 
 
 class Basis(StrEnum):

@@ -152,6 +152,7 @@ async def test_a_budget_that_is_used_up_says_until_when_and_the_sdk_does_not_try
     assert 1 <= int(error.response.headers["retry-after"]) <= 60
     (line,) = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert line["outcome"] == "BudgetExhausted"
+    assert [candidate["eliminated"] for candidate in line["candidates"]] == ["OverBudget"]
     assert line["budget_refusal"]["budget"] == "month"
     assert line["budget_refusal"]["needed_nano_dollars"] > line["budget_refusal"]["limit_nano_dollars"] == 0
     assert upstream.asked == []

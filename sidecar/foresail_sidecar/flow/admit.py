@@ -53,13 +53,14 @@ class Admitted:
     """The offer that was taken, its candidate under the limit that the reservation covers, and that reservation.
 
     `reservation` is None where nothing needs one, or no ledger was there to ask. `skipped` says that an attempt goes on without the ledger's
-    consent.
+    consent. `passed_over` are the models before it that some budget had no room for.
     """
 
     offer: Offer
     candidate: Candidate
     reservation: Reservation | None = None
     skipped: bool = False
+    passed_over: tuple[str, ...] = ()
 
 
 class Admission:
@@ -89,7 +90,10 @@ class Admission:
         except LedgerError as error:
             return _without_ledger(ledger, budgets, tenant, offers, attempt_id, error)
         offer = offers[answer.option]
-        return Admitted(offer, granted(request, offer, answer.amount), Reservation(ledger, answer.receipt))
+        passed_over = tuple(other.candidate.model for other in offers[: answer.option])
+        return Admitted(
+            offer, granted(request, offer, answer.amount), Reservation(ledger, answer.receipt), passed_over=passed_over
+        )
 
     async def _reserve(
         self, ledger: LedgerClient, budgets: Budgets, tenant: str, offers: Sequence[Offer], attempt_id: str

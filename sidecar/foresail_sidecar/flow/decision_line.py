@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from foresail_api.reasons import Elimination
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import EndedAttempt
 from foresail_sidecar.flow.budgets import BudgetRefusal
@@ -35,7 +36,9 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "basis": None if decision is None else decision.basis,
         "scoring_error": None if decision is None else decision.scoring_error,
         "pressure_percent": None if decision is None else decision.pressure_percent,
-        "candidates": [] if decision is None else [_candidate(candidate) for candidate in decision.candidates],
+        "candidates": []
+        if decision is None
+        else [_candidate(each, exchange.over_budget) for each in decision.candidates],
         "choice": None if decision is None or decision.chosen is None else decision.chosen.model,
         "refusal": None if decision is None or decision.refusal is None else decision.refusal.kind,
         "budget_refusal": None if exchange.budget_refusal is None else _budget_refusal(exchange.budget_refusal),
@@ -53,10 +56,11 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
     }
 
 
-def _candidate(candidate: Candidate) -> Mapping[str, object]:
+def _candidate(candidate: Candidate, over_budget: frozenset[str]) -> Mapping[str, object]:
+    left_out = Elimination.OVER_BUDGET if candidate.model in over_budget else None
     return {
         "model": candidate.model,
-        "eliminated": candidate.elimination,
+        "eliminated": candidate.elimination or left_out,
         "quality": None if candidate.estimate is None else candidate.estimate.quality,
         "cost_nano_dollars": candidate.cost,
         "worst_case_nano_dollars": candidate.worst_case,

@@ -6,6 +6,7 @@ Owns what is recorded when. It must not know connections. Nothing recorded holds
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -41,7 +42,8 @@ class Exchange:
     """One request from its arrival to its end, as its front end fills it in. Times are in seconds.
 
     `tenant` is None while nobody knows who calls, and empty for anonymous callers. `settled` holds the settlements by the ids of
-    their attempts; `ledger_skipped` says that one was sent without the consent of a ledger that was away.
+    their attempts; `ledger_skipped` says that one was sent without the consent of a ledger that was away; `over_budget` are the models
+    that some budget had no room for.
     """
 
     decision_id: str
@@ -56,6 +58,7 @@ class Exchange:
     draining: bool = False
     budget_refusal: BudgetRefusal | None = None
     ledger_skipped: bool = False
+    over_budget: frozenset[str] = frozenset()
     attempts: AttemptLog = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -89,10 +92,18 @@ def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> Non
 
 
 def record_admission(memory: Memory, exchange: Exchange, admitted: Admitted) -> None:
-    """Note and count an attempt that goes on without the ledger's consent."""
+    """Note which models the budgets left out, and count an attempt that goes on without the ledger's consent."""
+    exchange.over_budget = exchange.over_budget.union(admitted.passed_over)
     if admitted.skipped:
         exchange.ledger_skipped = True
         memory.metrics.ledger_skipped.labels(_policy(exchange)).inc()
+
+
+def record_budget_refusal(exchange: Exchange, refusal: BudgetRefusal, models: Iterable[str]) -> None:
+    """Note that the budgets let none of these models through."""
+    exchange.budget_refusal = refusal
+    if refusal.budget is not None:
+        exchange.over_budget = exchange.over_budget.union(models)
 
 
 def record_overhead(memory: Memory, exchange: Exchange, seconds: float) -> None:

@@ -23,7 +23,13 @@ from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.admit import BudgetRefused, Reservation
 from foresail_sidecar.flow.failures import RULES, Failure, Place, Step, next_places
 from foresail_sidecar.flow.offers import offer_of
-from foresail_sidecar.flow.record import Exchange, record_admission, record_ejection, record_retry
+from foresail_sidecar.flow.record import (
+    Exchange,
+    record_admission,
+    record_budget_refusal,
+    record_ejection,
+    record_retry,
+)
 from foresail_sidecar.flow.retries import backoff_seconds
 from foresail_sidecar.fronts.http import errors, limit_errors, upstream_errors
 from foresail_sidecar.fronts.http.context import Context
@@ -79,7 +85,7 @@ class Attempts:
         try:
             chance = await self._admitted(chances)
         except BudgetRefused as refused_by_budget:
-            self._exchange.budget_refusal = refused_by_budget.refusal
+            self._note_refusal(refused_by_budget, chances)
             raise Refused(limit_errors.refusal(refused_by_budget.refusal)) from None
         number = 1
         while True:
@@ -99,7 +105,7 @@ class Attempts:
                 following = await self._admitted(chances)
             except BudgetRefused as refused_by_budget:
                 # What failed says more than that no money is left for another attempt.
-                self._exchange.budget_refusal = refused_by_budget.refusal
+                self._note_refusal(refused_by_budget, chances)
                 raise Refused(problem) from None
             record_retry(self._context.memory, self._exchange, failed.failure, following.candidate)
             chance, number = following, number + 1
@@ -129,6 +135,10 @@ class Attempts:
                 if not self._policy.budgets:
                     break
         return tuple(found.values())
+
+    def _note_refusal(self, refused_by_budget: BudgetRefused, chances: Sequence[_Chance]) -> None:
+        models = [chance.place.model for chance in chances]
+        record_budget_refusal(self._exchange, refused_by_budget.refusal, models)
 
     async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
         """Return the first chance that every budget has room for, reserved; raise `BudgetRefused` if there is none."""
