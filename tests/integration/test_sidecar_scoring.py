@@ -73,6 +73,7 @@ async def test_the_decision_is_shown_with_every_candidate() -> None:
         "model",
         "refusal",
         "order",
+        "pressure_percent",
         "candidates",
     }
     assert (shown["model"], shown["basis"], shown["artifact_digest"]) == ("good", "Learned", DIGEST)
