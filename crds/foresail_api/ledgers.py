@@ -38,7 +38,7 @@ class OnLedgerUnavailable(StrEnum):
 
 
 class RedisLedger(ApiObject):
-    """A Redis or Valkey server that all pods share."""
+    """A Redis server that all pods share."""
 
     url: RedisUrl = Field(
         description="`redis://HOST:PORT`, with TLS `rediss://HOST:PORT`, and `/NUMBER` for another database than 0. Never a password."

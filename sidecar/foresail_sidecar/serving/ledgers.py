@@ -42,10 +42,14 @@ class Ledgers:
         self._metrics = metrics
         self._clients: dict[_Key, LedgerClient] = {}
         self._retiring: dict[_Key, asyncio.Task[None]] = {}
+        # What is asked for most, several times a request: a key is built of many parts.
+        self._found: tuple[ServingState, LedgerClient | None] | None = None
 
     def of(self, state: ServingState) -> LedgerClient | None:
         """Return the client of the ledger that `state` needs, None if it needs none."""
-        return self._clients.get(_key(state)) if state.snapshot.budgets else None
+        if self._found is None or self._found[0] is not state:
+            self._found = state, self._clients.get(_key(state)) if state.snapshot.budgets else None
+        return self._found[1]
 
     async def prepare(self, state: ServingState) -> None:
         """Open what `state` needs; nothing remote is waited for.
@@ -62,6 +66,7 @@ class Ledgers:
                 retiring.cancel()
             if wanted not in self._clients:
                 self._clients[wanted] = await self._opened(state.snapshot, wanted)
+                self._found = None
             self._clients[wanted].watch(budgets.shared_claims)
         for key in self._clients:
             if key != wanted and key not in self._retiring:
@@ -73,7 +78,7 @@ class Ledgers:
             task.cancel()
         await asyncio.gather(*self._retiring.values(), return_exceptions=True)
         self._retiring.clear()
-        clients, self._clients = self._clients, {}
+        clients, self._clients, self._found = self._clients, {}, None
         await asyncio.gather(*(client.aclose(_CLOSING_SECONDS) for client in clients.values()))
 
     async def _opened(self, snapshot: Snapshot, key: _Key) -> LedgerClient:
@@ -105,6 +110,7 @@ class Ledgers:
         while client.state.live:  # noqa: ASYNC110  attempts have a total deadline each
             await asyncio.sleep(_POLL_SECONDS)
         del self._clients[key], self._retiring[key]
+        self._found = None
         await client.aclose(_CLOSING_SECONDS)
         log(_LOGGER, logging.INFO, "ledger closed", type=key[1].type.value)
 
