@@ -142,6 +142,18 @@ async def test_the_first_option_that_fits_is_taken(two: Two) -> None:
     ]
 
 
+async def test_options_may_claim_different_amounts_of_one_account(two: Two) -> None:
+    long, short = (Claim("u|m|a|tokens", MONTH, Measure.TOKENS, 100, amount=amount) for amount in (80, 30))
+    options = (option(90, claims=(long,)), option(20, claims=(short,)))
+    granted = await two.first.reserve(two.request(budget(50), options=options))
+    assert isinstance(granted, Granted)
+    assert (granted.option, [entry.amount for entry in granted.receipt.entries]) == (1, [20, 30])
+    assert await two.used(budget(50), short) == [(0, 20), (0, 30)]
+    denied = await two.first.reserve(two.request(options=(option(0, claims=(long,)), option(0, claims=(long,)))))
+    assert isinstance(denied, Denied)
+    assert [(each.needed, each.spent + each.reserved) for each in denied.shortages] == [(80, 30), (80, 30)]
+
+
 async def test_only_an_option_that_may_overdraw_does(two: Two) -> None:
     claim = budget(100, overdraft=50)
     await two.reserve(claim, wanted=100)

@@ -7,7 +7,7 @@ and changes only when nothing can fail any more, so that one refused operation l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from foresail_sidecar.ledger.interface import (
@@ -90,7 +90,9 @@ def reserve(unit: Unit, request: ReserveRequest) -> Granted | Denied:
         for claim in (*request.budgets, *option.claims):
             if claim.account not in known:
                 known[claim.account] = _standing(unit, claim)
-            standings.append(known[claim.account])
+            standing = known[claim.account]
+            # Another option may have claimed another amount of the same account.
+            standings.append(standing if standing.claim is claim else replace(standing, claim=claim))
         short = [_shortage(number, option, each) for each in standings if _lacks(each, option)]
         if not short:
             return _take(unit, request, number, standings)
