@@ -67,6 +67,36 @@ class Timeouts(ApiObject):
         return self
 
 
+_LIMITS_MESSAGE = "at least one of `concurrentRequests`, `requestsPerMinute`, `tokensPerMinute` must be set"
+
+
+class UpstreamLimits(ApiObject):
+    """What an upstream takes at most, over all pods of a policy that share a ledger."""
+
+    cel: ClassVar = (
+        rule(
+            "has(self.concurrentRequests) || has(self.requestsPerMinute) || has(self.tokensPerMinute)", _LIMITS_MESSAGE
+        ),
+    )
+
+    concurrent_requests: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = Field(
+        None, description="Most requests under way at once."
+    )
+    requests_per_minute: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = Field(
+        None, description="Most requests within any 60 seconds."
+    )
+    tokens_per_minute: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000_000)] | None = Field(
+        None,
+        description="Most tokens of input and output within any 60 seconds. A request under way counts with the most that it can use, one that has ended with what was billed.",
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> UpstreamLimits:
+        if (self.concurrent_requests, self.requests_per_minute, self.tokens_per_minute) == (None, None, None):
+            raise ValueError(_LIMITS_MESSAGE)
+        return self
+
+
 class OutlierDetection(ApiObject):
     """When an upstream that fails is left alone."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from foresail_api.common import nano_dollars
-from foresail_api.compile_attempts import compiled_detection, compiled_fallback, compiled_timeouts
+from foresail_api.compile_attempts import compiled_detection, compiled_fallback, compiled_limits, compiled_timeouts
 from foresail_api.compile_budgets import compiled_budgets, compiled_ledger, ledger_warnings
 from foresail_api.compile_prices import compiled_price
 from foresail_api.policy import Artifact, CostLimits, Objective, RoutingPolicy
@@ -130,6 +130,7 @@ def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> 
                 "`spec.router.artifact.uri`: `file://` is for `foresail serve` only; put the artifact on a volume and use `volumeClaim`",
             )
         )
+    problems += _sharing_problems(policy, pool)
     limiting = _limiting(policy)
     if limiting is not None and not any(_priceable(model) for model in pool.spec.models):
         problems.append(
@@ -140,6 +141,29 @@ def _policy_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) -> 
             )
         )
     return problems
+
+
+def _sharing_problems(policy: RoutingPolicy, pool: ModelPool) -> list[Problem]:
+    """Return why several pods cannot hold an upstream's limits together. The pool is another object, so no rule of the API server can say it."""
+    limits = policy.spec.cost_limits
+    if policy.spec.serving.replicas <= 1 or (limits is not None and limits.on_redis):
+        return []
+    limited = [
+        f"`spec.models[{model.name}].upstreams[{upstream.name}].limits`"
+        for model in pool.spec.models
+        for upstream in model.upstreams
+        if upstream.limits is not None
+    ]
+    if not limited:
+        return []
+    return [
+        Problem(
+            ConditionType.ACCEPTED,
+            Reason.LEDGER_NOT_SHARED,
+            f"`spec.serving.replicas` must be at most 1 where ModelPool {pool.metadata.name!r} sets {limited[0]}, because every pod would take "
+            "as much; set `spec.costLimits.ledger.type` to `Redis`",
+        )
+    ]
 
 
 def _warnings(policy: RoutingPolicy, pool: ModelPool, target: Target) -> list[str]:
@@ -244,6 +268,7 @@ def _upstream(upstream: Upstream, model: str, namespace: str) -> SnapshotUpstrea
         model=upstream.model or model,
         output_limit_field=upstream.output_limit_field,
         auth=_auth(upstream.auth),
+        limits=compiled_limits(upstream.limits),
         timeouts=compiled_timeouts(upstream.timeouts),
         on_client_cancel=upstream.on_client_cancel,
         stream_usage=upstream.stream_usage,

@@ -5,8 +5,8 @@ Owns those conversions. It must not know the rest of either kind.
 
 from __future__ import annotations
 
-from foresail_api.attempts import Fallback, FallbackModels, OutlierDetection, Timeouts
-from foresail_api.snapshot import SnapshotFallback, SnapshotOutlierDetection, SnapshotTimeouts
+from foresail_api.attempts import Fallback, FallbackModels, OutlierDetection, Timeouts, UpstreamLimits
+from foresail_api.snapshot import SnapshotFallback, SnapshotLimits, SnapshotOutlierDetection, SnapshotTimeouts
 
 _MILLISECONDS = 1000
 
@@ -18,6 +18,17 @@ def compiled_timeouts(timeouts: Timeouts) -> SnapshotTimeouts:
         first_byte_milliseconds=timeouts.first_byte_seconds * _MILLISECONDS,
         idle_milliseconds=timeouts.idle_seconds * _MILLISECONDS,
         total_milliseconds=timeouts.total_seconds * _MILLISECONDS,
+    )
+
+
+def compiled_limits(limits: UpstreamLimits | None) -> SnapshotLimits | None:
+    """Return what an upstream takes at most, None where nothing is declared."""
+    if limits is None:
+        return None
+    return SnapshotLimits(
+        concurrent_requests=limits.concurrent_requests,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
     )
 
 

@@ -175,7 +175,8 @@ class CostLimits(ApiObject):
         json_schema_extra={**list_map("name"), "default": []},
     )
     ledger: Ledger | None = Field(
-        None, description="Where it is kept what was spent of the budgets. An embedded ledger if absent."
+        None,
+        description="Where it is kept what was spent of the budgets, and what counts against the `limits` of upstreams. An embedded ledger if absent.",
     )
     on_ledger_unavailable: OnLedgerUnavailable = Field(
         OnLedgerUnavailable.FAIL_CLOSE,

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from foresail_api.attempts import OnClientCancel, OutlierDetection, StreamUsage, Timeouts
+from foresail_api.attempts import OnClientCancel, OutlierDetection, StreamUsage, Timeouts, UpstreamLimits
 from foresail_api.common import (
     API_VERSION,
     LIST_SET,
@@ -152,6 +152,10 @@ class Upstream(ApiObject):
         description="Field in which this upstream takes the output limit: `MaxTokens` is `max_tokens`, `MaxCompletionTokens` is `max_completion_tokens`. Only this one is sent.",
     )
     auth: Auth | None = Field(None, description="Credential for this upstream. None is sent if absent.")
+    limits: UpstreamLimits | None = Field(
+        None,
+        description="What this upstream takes at most. A request that does not fit goes to the next upstream or model. Nothing is limited if absent.",
+    )
     timeouts: Timeouts = Field(
         default_factory=lambda: Timeouts(),
         description="How long this upstream may take.",

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     ARTIFACT_NOT_REACHABLE = "ArtifactNotReachable"
     ALIAS_CONFLICT = "AliasConflict"
     NO_PRICEABLE_MODEL = "NoPriceableModel"
+    LEDGER_NOT_SHARED = "LedgerNotShared"
 
     RESOLVED = "Resolved"
     POOL_NOT_FOUND = "PoolNotFound"

@@ -43,6 +43,14 @@ class SnapshotTimeouts(Frozen):
     total_milliseconds: int = 3_600_000
 
 
+class SnapshotLimits(Frozen):
+    """What an upstream takes at most; None where that is not limited."""
+
+    concurrent_requests: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
 class SnapshotUpstream(Frozen):
     """One address of a model. `url` includes the version; a protocol's module appends its path."""
 
@@ -52,6 +60,7 @@ class SnapshotUpstream(Frozen):
     model: str
     output_limit_field: OutputLimitField
     auth: SnapshotAuth | None
+    limits: SnapshotLimits | None = None
     timeouts: SnapshotTimeouts = SnapshotTimeouts()
     on_client_cancel: OnClientCancel = OnClientCancel.ABORT
     stream_usage: StreamUsage = StreamUsage.REQUESTED
@@ -229,11 +238,25 @@ class Snapshot(Frozen):
         """Whether any budget may refuse a request."""
         return any(budget.enforced for budget in self.budgets)
 
+    @cached_property
+    def has_limits(self) -> bool:
+        """Whether any upstream declares what it takes at most."""
+        return any(upstream.limits is not None for model in self.models for upstream in model.upstreams)
+
+    @property
+    def needs_ledger(self) -> bool:
+        """Whether something is counted over all requests, processes and pods."""
+        return bool(self.budgets) or self.has_limits
+
     def canonical_json(self) -> str:
         """Return the one text that stands for this content."""
         data = self.model_dump(mode="json")
         for model in data["models"]:
             model["capabilities"] = sorted(model["capabilities"])
+            for upstream in model["upstreams"]:
+                # Added within this format: where nothing is limited, the text is that of before.
+                if upstream["limits"] is None:
+                    del upstream["limits"]
         return _canonical(data)
 
     def content_hash(self) -> str:

@@ -48,6 +48,7 @@ spec:
           model: small-2026
           outputLimitField: MaxCompletionTokens
           auth: {scheme: Header, headerName: api-key, secretRef: {name: keys.example, key: small_key}}
+          limits: {concurrentRequests: 8, requestsPerMinute: 600, tokensPerMinute: 200000}
           timeouts: {connectMilliseconds: 2000, firstByteSeconds: 60, idleSeconds: 30, totalSeconds: 600}
           onClientCancel: Drain
           streamUsage: NotSupported
@@ -280,6 +281,13 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         8192,
         "spec.models[0]",
         "`price.tiers[].aboveInputTokens` must be less than `contextWindowTokens`",
+    ),
+    (
+        "full pool",
+        (*UPSTREAM, "limits"),
+        {},
+        "spec.models[0].upstreams[0].limits",
+        "at least one of `concurrentRequests`, `requestsPerMinute`, `tokensPerMinute` must be set",
     ),
     (
         "full pool",
