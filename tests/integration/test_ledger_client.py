@@ -266,3 +266,11 @@ async def test_watched_accounts_are_seen_without_a_request(path: Path, tmp_path:
         client.watch(budgets)
         await reserve(other, "elsewhere", 70)
         await until(lambda: (seen := client.seen("b|month|")) is not None and seen.reserved == 70)
+
+
+async def test_a_ledger_says_whether_it_is_open_before_anybody_reserves(path: Path, tmp_path: Path) -> None:
+    # No second beat comes in time: the first one has to do.
+    slow = Pace(lease_ms=60_000, renew_seconds=600, heartbeat_seconds=600)
+    async with ledger_client(ledger(path), tmp_path, pace=slow) as client:
+        assert client.state.availability == Availability.UNKNOWN
+        await until(lambda: client.state.availability == Availability.AVAILABLE)

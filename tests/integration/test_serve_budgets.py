@@ -110,8 +110,6 @@ async def test_replicas_share_one_budget_on_a_redis(tmp_path: Path) -> None:
                 serving(tmp_path / "two", *arguments, tmp_path / "two") as two,
             ):
                 await asyncio.gather(ready(one), ready(two))
-                # The first start of a ledger is closed for a moment, until everybody has said what is known of another.
-                await asyncio.sleep(4)
                 halves = await asyncio.gather(statuses_of(one, 20), statuses_of(two, 20))
                 statuses = halves[0] + halves[1]
                 await spent(one, statuses[200])

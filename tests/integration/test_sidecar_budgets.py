@@ -295,6 +295,27 @@ async def test_without_an_answer_of_the_ledger_only_free_models_go_on(tmp_path: 
     assert answered.headers["x-foresail-model"] == "free"
 
 
+async def test_while_a_ledger_is_restored_everybody_is_told_to_come_back_soon(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path)
+    snapshot = snapshot_of(model_of("m", upstream_of("http://127.0.0.1:9/v1")), budgets=(budget(10**9),))
+    async with (
+        ledger_client(backend.open("uid"), tmp_path) as client,
+        running_sidecar(snapshot, ledgers=OneLedger(client)) as sidecar,
+    ):
+        await settled(sidecar, "0")
+        for file in tmp_path.glob("ledger-*"):  # noqa: ASYNC240
+            file.unlink()
+        backend.pass_time(2_000)
+        for refused in (await sidecar.http.get("/v1/budgets"), await sidecar.ask()):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_restoring")
+            assert 1 <= int(refused.headers["retry-after"]) <= 4
+        ready = await sidecar.http.get("/readyz")
+        said = (ready.status_code, ready.json()["reason"])
+        assert said == (503, "the ledger is being restored and opens in a few seconds")
+        backend.pass_time(3_100)
+        await settled(sidecar, "0")
+
+
 @pytest.mark.parametrize(
     "declared",
     [

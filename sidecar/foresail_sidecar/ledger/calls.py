@@ -34,8 +34,9 @@ class LedgerMetrics(DeliveryMetrics, Protocol):
 
 
 class Availability(StrEnum):
-    """What the last call found."""
+    """What the last call found; `UNKNOWN` until the ledger has said whether it is open."""
 
+    UNKNOWN = "Unknown"
     AVAILABLE = "Available"
     UNAVAILABLE = "Unavailable"
     CLOSED = "Closed"
@@ -51,7 +52,7 @@ class Calls:
         self._metrics = metrics
         self._restore = restore
         self._circuit = Circuit(time.monotonic)
-        self.availability = Availability.AVAILABLE
+        self.availability = Availability.UNKNOWN
 
     def require_circuit(self) -> None:
         """Refuse at once while the ledger does not answer.

@@ -103,6 +103,8 @@ class LedgerClient:
 
     async def __aenter__(self) -> Self:
         self._deliveries.start()
+        # The first beat does not wait: until it has ended nobody knows whether the ledger is open.
+        self._hurry.set()
         self._heart = asyncio.create_task(self._beat_on(), name="foresail-ledger-heartbeat")
         return self
 
@@ -143,6 +145,7 @@ class LedgerClient:
         except (LedgerUnavailable, asyncio.CancelledError):
             self._abandon(attempt_id)
             raise
+        self._calls.availability = Availability.AVAILABLE
         self._see(answer.usages, answer.now_ms)
         if isinstance(answer, Granted):
             self._live[attempt_id] = answer.receipt

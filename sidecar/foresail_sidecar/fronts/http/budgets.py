@@ -5,7 +5,8 @@ Owns the JSON of a budget. It must not know how a ledger keeps accounts.
 
 from __future__ import annotations
 
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -15,7 +16,9 @@ from foresail_sidecar.fronts.http import limit_errors
 from foresail_sidecar.fronts.http.callers import caller_of
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Refused
-from foresail_sidecar.ledger.interface import LedgerError, Usage
+from foresail_sidecar.ledger.interface import LedgerClosed, LedgerError, Usage
+
+_MOST_CLOSED_SECONDS: Final = 60
 
 
 async def show_budgets(request: web.Request) -> web.Response:
@@ -28,11 +31,14 @@ async def show_budgets(request: web.Request) -> web.Response:
     if policy.budgets:
         ledger = context.ledgers.of(policy.state)
         if ledger is None:
-            raise _unavailable()
+            raise _refused(RefusalReason.UNAVAILABLE)
         try:
             usages = await ledger.usage(policy.budgets.claims(tenant, ledger.now_ms()))
+        except LedgerClosed as closed:
+            seconds = min(_MOST_CLOSED_SECONDS, ceil(closed.opens_in_seconds))
+            raise _refused(RefusalReason.CLOSED, seconds) from None
         except LedgerError:
-            raise _unavailable() from None
+            raise _refused(RefusalReason.UNAVAILABLE) from None
         data = [_budget(*each, tenant) for each in zip(policy.budgets.each, usages, strict=True)]
     return web.json_response({"object": "list", "data": data})
 
@@ -54,5 +60,5 @@ def _budget(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str, Any]:
     }
 
 
-def _unavailable() -> Refused:
-    return Refused(limit_errors.refusal(BudgetRefusal(RefusalReason.UNAVAILABLE)))
+def _refused(reason: RefusalReason, seconds: int = 1) -> Refused:
+    return Refused(limit_errors.refusal(BudgetRefusal(reason, max(1, seconds))))

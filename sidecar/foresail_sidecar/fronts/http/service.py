@@ -19,6 +19,11 @@ from foresail_sidecar.protocols import openai
 from foresail_sidecar.telemetry.metrics import CONTENT_TYPE
 
 _CONFIGURATION_REFUSED = "the last change of the configuration was refused; the log says why"
+# One that does not answer is no reason: other replicas would not reach it either, and models without a price can still answer.
+_LEDGER_NOT_OPEN = {
+    Availability.UNKNOWN: "the ledger has not answered yet",
+    Availability.CLOSED: "the ledger is being restored and opens in a few seconds",
+}
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -69,10 +74,9 @@ def _why_not_ready(context: Context) -> str | None:
     if closed and state.scorer is None:
         return f"the router's artifact is not loaded: {state.artifact_error or 'it is being loaded'}"
     ledger = context.ledgers.of(state)
-    closed = ledger is not None and ledger.state.availability == Availability.CLOSED
-    if closed and state.snapshot.has_enforced_budget and not context.served(state).policy.budgets.fail_open:
-        return "the ledger is being restored and opens in a few seconds"
-    return None
+    if ledger is None or not state.snapshot.has_enforced_budget or context.served(state).policy.budgets.fail_open:
+        return None
+    return _LEDGER_NOT_OPEN.get(ledger.state.availability)
 
 
 def _ledger_facts(context: Context, state: ServingState) -> dict[str, Any]:
