@@ -56,6 +56,7 @@ class Elimination(StrEnum):
     CREDENTIAL_MISSING = "CredentialMissing"
     NOT_ALLOWED = "NotAllowed"
     UNHEALTHY = "Unhealthy"
+    BOUND_EXCEEDED = "BoundExceeded"
     OVER_BUDGET = "OverBudget"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
+from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, state_of, upstream_of
 from tests.support.upstream import (
     DONE,
     answers,
@@ -101,3 +101,40 @@ async def test_only_the_model_that_answered_is_billed() -> None:
             small = await sidecar.metric("foresail_tokens_total", model="small", direction="input")
             large = await sidecar.metric("foresail_tokens_total", model="large", direction="input")
     assert (small, large) == (3, 0)
+
+
+async def test_a_model_that_exceeds_its_bound_three_times_is_out_where_a_cap_holds() -> None:
+    async with running_upstream(answers(counted=usage(5, 101))) as upstream:
+        models = (
+            model_of("small", upstream_of(upstream.url)),
+            model_of("large", upstream_of(upstream.url), dollars_out=9),
+        )
+        async with running_sidecar(snapshot_of(*models, per_request_nano_dollars=10**9)) as sidecar:
+            chosen = [(await sidecar.ask(max_tokens=100)).headers["x-foresail-model"] for _ in range(4)]
+            body = {"model": "auto", "messages": [{"role": "user", "content": "x"}]}
+            shown = (await sidecar.http.post("/v1/route", json=body)).json()["candidates"][0]
+            distrusted = await sidecar.metric("foresail_distrusted_models")
+            eliminated = await sidecar.metric("foresail_eliminations_total", model="small", reason="BoundExceeded")
+            # The operator's hand: what is declared of the model changes.
+            corrected = models[0].model_copy(update={"overhead_tokens": 200})
+            sidecar.serving.replace(state_of(snapshot_of(corrected, per_request_nano_dollars=10**9)))
+            again = (await sidecar.ask(max_tokens=100)).headers["x-foresail-model"]
+    assert chosen == ["small", "small", "small", "large"]
+    assert (shown["model"], shown["eliminated"]) == ("small", "BoundExceeded")
+    assert (distrusted, eliminated, again) == (1, 2, "small")
+
+
+async def test_without_a_cap_nothing_follows_from_an_excess_nor_from_what_the_request_left_unbounded() -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100}
+    unbounded = body | {"n_predict": 5000}
+    async with (
+        running_upstream(answers(counted=usage(5, 101))) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        unaware = [(await sidecar.http.post("/v1/chat/completions", json=unbounded)).status_code for _ in range(4)]
+        distrusted = await sidecar.metric("foresail_distrusted_models")
+        uncapped = [(await sidecar.http.post("/v1/chat/completions", json=body)).status_code for _ in range(4)]
+        narrowed = await sidecar.http.post("/v1/chat/completions", json=body, headers={"x-foresail-max-cost-usd": "1"})
+    assert (unaware, distrusted, uncapped) == ([200] * 4, 0, [200] * 4)
+    assert narrowed.status_code == 400
+    assert "small: BoundExceeded" in narrowed.json()["error"]["message"]

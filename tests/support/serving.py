@@ -47,10 +47,14 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, *arguments: str | Path) -> AsyncIterator[Served]:
-    """Run `foresail serve ARGUMENTS` on a free port until the block ends; its log is `folder/serve.log`."""
+    """Run `foresail serve ARGUMENTS` on a free port until the block ends; its log is `folder/serve.log`.
+
+    What it keeps without `--state` lies in `folder` too: one test must not learn from another.
+    """
     log = folder / "serve.log"
+    own = {"NO_PROXY": "*", "XDG_STATE_HOME": str(folder / "state-home")}
     command = [FORESAIL, "serve", "--port", "0", *map(str, arguments)]
-    with running(command, log, environment=os.environ | {"NO_PROXY": "*"}) as process:
+    with running(command, log, environment=os.environ | own) as process:
         url = await _announced(process, log)
         async with httpx.AsyncClient(base_url=url.removesuffix("/v1"), timeout=20, trust_env=False) as http:
             yield Served(process, url, log, http)

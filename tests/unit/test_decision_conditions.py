@@ -111,3 +111,22 @@ def test_without_predictions_the_order_is_the_default_model_then_by_cost() -> No
 
 def test_a_refusal_has_no_order() -> None:
     assert decision_of(request(model="unknown"), snapshot(*POOL)).order == ()
+
+
+def test_a_model_that_exceeds_its_bound_is_out_where_money_is_limited() -> None:
+    capped, free = snapshot(*POOL, cap="1"), snapshot(*POOL)
+    distrusted = frozenset({"cheap"})
+    out = candidates_of(request(), capped, distrusted=distrusted)
+    assert [one.elimination for one in out] == [None, Elimination.BOUND_EXCEEDED, None]
+    for limited in ({"budgeted": True}, {"limits": RequestLimits(max_cost=10**9)}):
+        out = candidates_of(request(), free, distrusted=distrusted, **limited)
+        assert [one.elimination for one in out] == [None, Elimination.BOUND_EXCEEDED, None]
+    assert {one.elimination for one in candidates_of(request(), free, distrusted=distrusted)} == {None}
+
+
+def test_the_refusal_of_a_distrusted_model_says_whose_hand_helps() -> None:
+    decision = decision_of(request(), snapshot(CHEAP, cap="1"), distrusted=frozenset({"cheap"}))
+    assert decision.refusal is not None
+    assert decision.refusal.kind == RefusalKind.NO_ELIGIBLE_MODEL
+    assert "cheap: BoundExceeded" in decision.refusal.message
+    assert "`tokenCount` or `maxOutputTokens` of the model corrected" in decision.refusal.message

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.ledgers import LedgerCounts
+from tests.support.serving import eventually
 from tests.support.sidecar import model_of, snapshot_of, state_of, upstream_of
 
 from foresail_api.budgets import CalendarUnit
@@ -66,10 +67,42 @@ async def test_a_new_password_is_a_new_client(ledgers: Ledgers) -> None:
     assert ledgers.of(old) is not ledgers.of(new)
 
 
-async def test_without_budgets_there_is_no_ledger(ledgers: Ledgers, tmp_path: Path) -> None:
+async def test_without_budgets_there_is_no_ledger_but_a_place_for_notes(ledgers: Ledgers) -> None:
     await ledgers.prepare(served(None))
     assert ledgers.of(served(None)) is None
-    assert not (tmp_path / "state").exists()
+    notes = ledgers.notes_of(served(None))
+    assert notes is not None
+    assert await notes.read_note("any") is None
+
+
+async def test_notes_outlive_the_day_on_which_a_budget_comes(ledgers: Ledgers) -> None:
+    await ledgers.prepare(served(None))
+    first = ledgers.notes_of(served(None))
+    assert first is not None
+    first.write_note("any", "kept")
+    await ledgers.prepare(served(100))
+    with_budget = ledgers.notes_of(served(100))
+    assert with_budget is ledgers.of(served(100)) is not None
+
+    async def kept() -> bool:
+        return await with_budget.read_note("any") == "kept"
+
+    await eventually(kept, "the note is written")
+
+
+@pytest.mark.parametrize("amount", [None, 100])
+async def test_a_directory_that_cannot_be_used_prevents_a_start_only_where_a_ledger_is_needed(
+    amount: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    ledgers = Ledgers(tmp_path / "file" / "state", LedgerCounts())
+    if amount is None:
+        await ledgers.prepare(served(amount))
+        assert ledgers.notes_of(served(amount)) is None
+    else:
+        with pytest.raises(UserError, match="choose another --state"):
+            await ledgers.prepare(served(amount))
+    await ledgers.aclose()
 
 
 async def test_a_redis_that_is_not_there_is_no_failed_start(ledgers: Ledgers) -> None:

@@ -41,7 +41,8 @@ class Conditions:
     """The circumstances of one decision.
 
     `input_tokens` holds, for every model, the estimate of the input that is not media. `allowed_models` are those that the caller's tenant may use,
-    None where it may use all. `budgeted` says that an enforced budget applies, so that what has no bound on its cost is out.
+    None where it may use all. `distrusted` are models whose upstreams reported more than their bound too often: no cap and no budget holds for them.
+    `budgeted` says that an enforced budget applies, so that what has no bound on its cost is out.
     """
 
     input_tokens: Mapping[str, int]
@@ -49,6 +50,7 @@ class Conditions:
     limits: RequestLimits = NO_LIMITS
     allowed_models: frozenset[str] | None = None
     unavailable: Mapping[str, Unavailable] = field(default_factory=dict)
+    distrusted: frozenset[str] = frozenset()
     budgeted: bool = False
 
 

@@ -102,6 +102,7 @@ def _candidate(
         or _missing_capability(request, model)
         or _context_too_small(model, expected, least)
         or _unavailable(model, conditions)
+        or _distrusted(model, conditions, cap)
         or _unbudgetable(request, model, candidate, conditions)
     )
     if verdict is not None:
@@ -147,6 +148,15 @@ def _not_allowed(model: SnapshotModel, conditions: Conditions) -> _Verdict | Non
 def _unavailable(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
     why = conditions.unavailable.get(model.name)
     return None if why is None else (why.reason, why.detail)
+
+
+def _distrusted(model: SnapshotModel, conditions: Conditions, cap: int | None) -> _Verdict | None:
+    if model.name not in conditions.distrusted or (cap is None and not conditions.budgeted):
+        return None
+    return (
+        Elimination.BOUND_EXCEEDED,
+        "its upstream reported more than its bound too often, so no cost limit can hold until its declaration is corrected",
+    )
 
 
 def _unbudgetable(

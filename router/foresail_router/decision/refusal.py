@@ -19,6 +19,7 @@ _REMEDIES = {
     Elimination.CONTEXT_TOO_SMALL: "shorten the conversation",
     Elimination.MISSING_CAPABILITY: "leave out what the models cannot do, or declare it in the pool's `capabilities` if they can",
     Elimination.UNPRICEABLE: "leave out what has no price, or have the pool declare `price` and `tokenCount`",
+    Elimination.BOUND_EXCEEDED: "have the pool's `price`, `tokenCount` or `maxOutputTokens` of the model corrected",
     Elimination.NOT_ALLOWED: "ask for a model that is allowed",
     Elimination.CREDENTIAL_MISSING: "have the credential's Secret created",
 }

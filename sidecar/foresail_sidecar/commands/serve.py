@@ -94,7 +94,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--state",
         metavar="DIR",
         type=Path,
-        help="directory that outlives this process, where budgets keep what was spent; of processes that share one, all share it "
+        help="directory that outlives this process, where budgets keep what was spent and what was learned of models is kept; "
+        "of processes that share one, all share it "
         "(default: foresail/NAMESPACE.POLICY in $XDG_STATE_HOME, or in ~/.local/state)",
     )
     parser.add_argument(

@@ -54,7 +54,7 @@ class Decided:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What holds at the moment of one decision: what was learned of input lengths, what the caller may use, what cannot be asked, how
-    much the budgets press.
+    much the budgets press. `distrusted` are models whose bound does not hold.
     """
 
     ratios: InputRatios
@@ -62,6 +62,7 @@ class Standing:
     allowed_models: frozenset[str] | None = None
     unavailable: Mapping[str, Unavailable] = field(default_factory=dict)
     pressure_percent: int = 0
+    distrusted: frozenset[str] = frozenset()
 
 
 async def decide_request(policy: Policy, request: NeutralRequest, standing: Standing) -> Decided:
@@ -73,6 +74,7 @@ async def decide_request(policy: Policy, request: NeutralRequest, standing: Stan
         limits=standing.limits,
         allowed_models=standing.allowed_models,
         unavailable=standing.unavailable,
+        distrusted=standing.distrusted,
         budgeted=policy.budgets.enforced,
     )
     candidates = eliminate(request, snapshot, conditions)

@@ -22,6 +22,7 @@ from foresail_sidecar.flow.failures import Failure
 from foresail_sidecar.flow.learned import Calibrator
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
+from foresail_sidecar.flow.trust import Trust
 from foresail_sidecar.telemetry.decision_log import DecisionLog
 from foresail_sidecar.telemetry.metrics import NO_MODEL, Metrics
 
@@ -35,6 +36,7 @@ class Memory:
     metrics: Metrics
     decision_log: DecisionLog | None = None
     calibrator: Calibrator = field(default_factory=Calibrator)
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(slots=True)
@@ -150,6 +152,9 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
         metrics.settled_dollars.labels(policy, attempt.model, settlement.basis.value).inc(settlement.cost / _NANO)
     if settlement.exceeds_bound:
         metrics.bound_exceeded.labels(attempt.model).inc()
+        # What the request itself left unbounded breaks no declaration.
+        if model is not None and request.unpriceable is None:
+            memory.trust.exceeded(model)
     plausible = model is not None and settlement.input_tokens <= model.context_window_tokens
     if plausible and settlement.basis == SettlementBasis.REPORTED and _is_text(request):
         memory.calibrator.observe(attempt.model, request.input_bytes, settlement.input_tokens)

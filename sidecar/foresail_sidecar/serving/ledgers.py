@@ -28,7 +28,20 @@ _CLOSING_SECONDS = 5.0
 
 _LOGGER = logging.getLogger(__name__)
 
-_Key = tuple[str, SnapshotLedger, str | None]
+# The last part says whether it is needed, and not for notes alone.
+_Key = tuple[str, SnapshotLedger, str | None, bool]
+
+
+class _Unmeasured:
+    """The metrics of a ledger that nobody needs: what it does or fails to do concerns no request."""
+
+    def called(self, operation: str, seconds: float, error: str | None) -> None: ...
+
+    def durable(self, durable: bool) -> None: ...
+
+    def journaled(self, count: int) -> None: ...
+
+    def lost(self, count: int) -> None: ...
 
 
 class Ledgers:
@@ -45,29 +58,40 @@ class Ledgers:
         # What is asked for most, several times a request: a key is built of many parts.
         self._found: tuple[ServingState, LedgerClient | None] | None = None
 
+    def notes_of(self, state: ServingState) -> LedgerClient | None:
+        """Return where what is learned under `state` is kept: the ledger that it needs, else one that keeps nothing else.
+
+        None if that could not be opened.
+        """
+        return self._clients.get(_key(state))
+
     def of(self, state: ServingState) -> LedgerClient | None:
         """Return the client of the ledger that `state` needs, None if it needs none."""
         if self._found is None or self._found[0] is not state:
-            self._found = state, self._clients.get(_key(state)) if state.snapshot.budgets else None
+            self._found = state, self._clients.get(_key(state)) if _needs_ledger(state) else None
         return self._found[1]
 
     async def prepare(self, state: ServingState) -> None:
-        """Open what `state` needs; nothing remote is waited for.
+        """Open what `state` needs; nothing remote is waited for. Without a need, one is opened for notes alone, if it can be.
 
         Raises:
             UserError: the state directory cannot be used, or what it holds is no ledger.
         """
-        budgets = Budgets.of(state.snapshot)
-        wanted = _key(state) if budgets else None
-        if wanted is not None:
-            await asyncio.to_thread(budgets.read_time_zones)
-            retiring = self._retiring.pop(wanted, None)
-            if retiring is not None:
-                retiring.cancel()
-            if wanted not in self._clients:
+        wanted, budgets = _key(state), Budgets.of(state.snapshot)
+        await asyncio.to_thread(budgets.read_time_zones)
+        retiring = self._retiring.pop(wanted, None)
+        if retiring is not None:
+            retiring.cancel()
+        if wanted not in self._clients:
+            try:
                 self._clients[wanted] = await self._opened(state.snapshot, wanted)
-                self._found = None
-            self._clients[wanted].watch(budgets.shared_claims)
+            except UserError as error:
+                if _needs_ledger(state):
+                    raise
+                log(_LOGGER, logging.WARNING, "what is learned is not kept", reason=str(error))
+            self._found = None
+        if wanted in self._clients:
+            self._clients[wanted].watch(budgets.shared_claims if budgets else None)
         for key in self._clients:
             if key != wanted and key not in self._retiring:
                 self._retiring[key] = asyncio.create_task(self._retire(key), name="retire-ledger")
@@ -82,8 +106,11 @@ class Ledgers:
         await asyncio.gather(*(client.aclose(_CLOSING_SECONDS) for client in clients.values()))
 
     async def _opened(self, snapshot: Snapshot, key: _Key) -> LedgerClient:
-        uid, ledger, password = key
-        directory = self._directory or default_directory(snapshot)
+        uid, ledger, password, needed = key
+        try:
+            directory = self._directory or default_directory(snapshot)
+        except RuntimeError:
+            raise UserError("there is no home directory to keep a ledger in; choose a directory with --state") from None
         try:
             await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
             journal = await asyncio.to_thread(open_journal, directory)
@@ -100,7 +127,7 @@ class Ledgers:
             opened,
             deadline_seconds=ledger.timeout_milliseconds / 1000,
             journal=journal,
-            metrics=self._metrics,
+            metrics=self._metrics if needed else _Unmeasured(),
         )
         return await client.__aenter__()
 
@@ -117,7 +144,7 @@ class Ledgers:
 
 def default_directory(snapshot: Snapshot) -> Path:
     """Return the user's own state directory of a policy."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     return Path(home) / "foresail" / f"{snapshot.namespace}.{snapshot.policy}"
 
 
@@ -126,4 +153,8 @@ def _key(state: ServingState) -> _Key:
     password = None
     if ledger.secret_name is not None and ledger.secret_key is not None:
         password = state.credentials.get((ledger.secret_name, ledger.secret_key))
-    return state.snapshot.ledger_namespace, ledger, password
+    return state.snapshot.ledger_namespace, ledger, password, _needs_ledger(state)
+
+
+def _needs_ledger(state: ServingState) -> bool:
+    return state.snapshot.needs_ledger

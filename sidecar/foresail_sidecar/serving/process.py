@@ -26,6 +26,7 @@ from foresail_sidecar.fronts.http.application import create_application
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.server import drain, listening
 from foresail_sidecar.serving.announcement import announcement
+from foresail_sidecar.serving.keeping import Keeper
 from foresail_sidecar.serving.ledgers import Ledgers
 from foresail_sidecar.serving.plan import Plan
 from foresail_sidecar.telemetry.decision_log import STDOUT, DecisionLog
@@ -59,6 +60,9 @@ async def run(plan: Plan, routers: Routers, *, announce: Callable[[str], None], 
         application = create_application(
             holder, settings=plan.settings, metrics=metrics, decision_log=decision_log, ledgers=ledgers
         )
+        keeper = Keeper(holder, ledgers, application[CONTEXT].memory)
+        await keeper.start()
+        stack.push_async_callback(keeper.end)
         shared = plan.shared is not None
         try:
             port = await stack.enter_async_context(listening(application, plan.host, plan.port, shared=shared))
@@ -69,7 +73,7 @@ async def run(plan: Plan, routers: Routers, *, announce: Callable[[str], None], 
         # What was made until now stays for good. Looking through it again in every full collection held up requests for 25 ms.
         gc.collect()
         gc.freeze()
-        for task in [reloader.run(), *([_show_readings(application)] if shared else [])]:
+        for task in [reloader.run(), keeper.run(), *([_show_readings(application)] if shared else [])]:
             stack.callback(asyncio.create_task(task).cancel)
         await ending.wait()
         holder.draining = True

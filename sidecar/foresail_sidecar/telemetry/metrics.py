@@ -66,6 +66,12 @@ class Metrics:
         self.bound_exceeded = self._counter(
             "bound_exceeded", "Answers whose reported usage exceeds what was bounded before sending.", ("model",)
         )
+        self.distrusted_models = Gauge(
+            "foresail_distrusted_models",
+            "Models that no cap and no enforced budget uses, because their bound was exceeded too often.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self.retries = self._counter(
             "retries", "Attempts after a failure, by the model and the failure.", ("policy", "model", "failure")
         )

@@ -70,6 +70,7 @@ class Context:
         state = self.serving.current
         if state is not None:
             digest = "" if state.artifact is None else state.artifact.digest
+            self.memory.metrics.distrusted_models.set(len(self.memory.trust.distrusted(state.snapshot)))
             self.memory.metrics.serve_snapshot(state.snapshot.policy, state.snapshot_hash, digest)
             self._show_budgets(state)
 

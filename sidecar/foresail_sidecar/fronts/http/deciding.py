@@ -73,6 +73,7 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
             caller.allowed_models,
             _unavailable(context, served),
             _pressure(context, served, caller),
+            context.memory.trust.distrusted(exchange.snapshot),
         )
         decided = await decide_request(served.policy, parsed.neutral, standing)
     record_decision(context.memory, exchange, decided)
