@@ -58,6 +58,7 @@ class Elimination(StrEnum):
     UNHEALTHY = "Unhealthy"
     BOUND_EXCEEDED = "BoundExceeded"
     OVER_BUDGET = "OverBudget"
+    RATE_LIMITED = "RateLimited"
 
 
 class Basis(StrEnum):

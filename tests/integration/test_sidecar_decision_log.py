@@ -65,6 +65,7 @@ async def test_a_line_says_what_was_decided_and_what_it_cost(tmp_path: Path, str
         "refusal": None,
         "pressure_percent": 0,
         "budget_refusal": None,
+        "limit_refusal": None,
         "ledger_skipped": False,
         "attempts": [
             {

@@ -1,4 +1,4 @@
-"""Admission with a real ledger: clamped to what is left, with another candidate, after a short wait, or refused; and what is settled."""
+"""Admission with a real ledger: clamped to what is left, elsewhere, after a short wait, or refused; and what is settled."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 from tests.support.decisions import decision_of, model, price, request, snapshot
-from tests.support.ledgers import SqliteBackend, ledger_client
+from tests.support.ledgers import LedgerCounts, SqliteBackend, ledger_client
 
 from foresail_api.budgets import BudgetMode, BudgetScope, CalendarUnit, HardAction
 from foresail_api.policy import Strategy
-from foresail_api.reasons import SettlementBasis
-from foresail_api.snapshot import SnapshotModel
+from foresail_api.reasons import Elimination, SettlementBasis
+from foresail_api.snapshot import SnapshotLimits, SnapshotModel
 from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import worst_case
-from foresail_sidecar.flow.admit import Admission, Admitted, BudgetRefused
+from foresail_sidecar.flow.admit import Admission, Admitted, NotAdmitted
 from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, PolicyBudget, RefusalReason
+from foresail_sidecar.flow.limits import LimitRefusal, Limits
 from foresail_sidecar.flow.offers import Offer, offer_of
 from foresail_sidecar.flow.settle import Settlement
 from foresail_sidecar.ledger.client import LedgerClient
+from foresail_sidecar.ledger.interface import Measure
 
 # 100 tokens of input at most, for 100,000 nano-dollars, and 100 of output for 200,000.
 ASKED = request(input_bytes=90, output_limit=100)
@@ -45,12 +47,30 @@ def budgets_of(amount: int, *, fail_open: bool = False, **changes: Any) -> Budge
 
 
 def offers_of(*models: SnapshotModel) -> Sequence[Offer]:
-    decision = decision_of(ASKED, snapshot(*models, strategy=Strategy.CHEAPEST), input_tokens=50)
+    served = snapshot(*models, strategy=Strategy.CHEAPEST)
+    decision, limits = decision_of(ASKED, served, input_tokens=50), Limits.of(served)
     cheapest = decision.order[0]
     return [
-        offer_of(ASKED, one, candidate, overdraws=one.name == cheapest)
+        offer_of(
+            ASKED,
+            one,
+            candidate,
+            overdraws=one.name == cheapest,
+            upstream=upstream.name,
+            claims=limits.claims(ASKED, candidate, upstream.name),
+        )
         for one, candidate in zip(models, decision.candidates, strict=True)
+        for upstream in one.upstreams
     ]
+
+
+def limited(name: str, *limits: SnapshotLimits | None, **changes: Any) -> SnapshotModel:
+    """A model with one upstream for each of `limits`."""
+    (upstream,) = model(name).upstreams
+    upstreams = [
+        upstream.model_copy(update={"name": f"up-{number}", "limits": each}) for number, each in enumerate(limits)
+    ]
+    return model(name, upstreams=tuple(upstreams), **changes)
 
 
 async def admit(
@@ -62,15 +82,25 @@ async def admit(
 async def refused(
     ledger: LedgerClient | None, budgets: Budgets, attempt_id: str, *models: SnapshotModel
 ) -> BudgetRefusal:
-    with pytest.raises(BudgetRefused) as caught:
+    with pytest.raises(NotAdmitted) as caught:
         await admit(ledger, budgets, attempt_id, *models)
-    return caught.value.refusal
+    refusal = caught.value.refusal
+    assert isinstance(refusal, BudgetRefusal)
+    return refusal
 
 
-def settle(admitted: Admitted, cost: int | None) -> None:
+async def over_limit(ledger: LedgerClient, attempt_id: str, *models: SnapshotModel) -> NotAdmitted:
+    with pytest.raises(NotAdmitted) as caught:
+        await admit(ledger, Budgets(), attempt_id, *models)
+    assert isinstance(caught.value.refusal, LimitRefusal)
+    return caught.value
+
+
+def settle(admitted: Admitted, cost: int | None, *, sent: bool = True, tokens: int = 1) -> None:
     assert admitted.reservation is not None
-    counts = TokenCounts(plain=1)
-    admitted.reservation.settle(None if cost is None else Settlement(SettlementBasis.REPORTED, counts, cost))
+    counts = TokenCounts(plain=tokens)
+    settlement = None if cost is None else Settlement(SettlementBasis.REPORTED, counts, cost)
+    admitted.reservation.settle(settlement, sent=sent)
 
 
 async def used(ledger: LedgerClient, budgets: Budgets, tenant: str = "") -> tuple[int, int]:
@@ -171,7 +201,7 @@ async def test_concurrent_attempts_never_hold_more_than_the_budget(ledger: Ledge
     attempts = [admission.admit(ledger, budgets, "", ASKED, offers, str(number)) for number in range(40)]
     ended = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(one, Admitted) for one in ended) == 10
-    assert sum(isinstance(one, BudgetRefused) for one in ended) == 30
+    assert sum(isinstance(one, NotAdmitted) for one in ended) == 30
     assert await used(ledger, budgets) == (0, 10 * WORST)
 
 
@@ -197,3 +227,150 @@ async def test_what_goes_on_while_the_ledger_is_away_is_spent_when_it_is_back(bu
         settle(admitted, 120_000)
     async with ledger_client(backend.open("uid"), tmp_path) as back:
         await used_at_last(back, budgets, (120_000, 0))
+
+
+ONE_AT_ONCE = SnapshotLimits(concurrent_requests=1)
+TWO_A_MINUTE = SnapshotLimits(requests_per_minute=2)
+# One attempt can use 200 tokens: 100 of input and 100 of output.
+TOKENS = SnapshotLimits(tokens_per_minute=300)
+
+
+async def limit_used(ledger: LedgerClient, one: SnapshotModel) -> list[tuple[int, int]]:
+    (offer,) = offers_of(one)
+    return [(usage.spent, usage.reserved) for usage in await ledger.usage(offer.claims)]
+
+
+async def limit_used_at_last(ledger: LedgerClient, one: SnapshotModel, *expected: tuple[int, int]) -> None:
+    async with asyncio.timeout(10):
+        while await limit_used(ledger, one) != list(expected):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_held_of_a_limit_is_what_it_can_be_at_most_and_then_what_was_billed(ledger: LedgerClient) -> None:
+    one = limited("m", SnapshotLimits(concurrent_requests=2, requests_per_minute=5, tokens_per_minute=1000))
+    admitted = await admit(ledger, Budgets(), "a", one)
+    assert await limit_used(ledger, one) == [(0, 1), (0, 1), (0, 200)]
+    settle(admitted, 7, tokens=30)
+    await limit_used_at_last(ledger, one, (0, 0), (1, 0), (30, 0))
+
+
+async def test_a_request_that_was_refused_counts_and_one_that_was_never_sent_does_not(ledger: LedgerClient) -> None:
+    one = limited("m", SnapshotLimits(requests_per_minute=5, tokens_per_minute=1000))
+    settle(await admit(ledger, Budgets(), "a", one), None)
+    settle(await admit(ledger, Budgets(), "b", one), None, sent=False)
+    await limit_used_at_last(ledger, one, (1, 0), (0, 0))
+
+
+async def test_a_full_upstream_overflows_to_the_next_one_of_the_model_and_then_to_the_next_model(
+    ledger: LedgerClient,
+) -> None:
+    both, other = limited("m", ONE_AT_ONCE, TWO_A_MINUTE), model("other")
+    taken = [await admit(ledger, Budgets(), str(number), both, other) for number in range(4)]
+    assert [(one.number, one.candidate.model) for one in taken] == [(0, "m"), (1, "m"), (1, "m"), (2, "other")]
+    assert [dict(one.left_out) for one in taken] == [{}, {}, {}, {"m": Elimination.RATE_LIMITED}]
+
+
+async def test_of_two_reasons_that_of_each_model_is_told(ledger: LedgerClient) -> None:
+    budgets = budgets_of(WORST + WORST // 10)
+    full, cheap = limited("full", ONE_AT_ONCE, price=price("0.1", "0.2")), model("cheap", price=price("0.1", "0.2"))
+    assert (await admit(ledger, budgets, "a", full)).candidate.model == "full"
+    dear = limited("dear", SnapshotLimits(requests_per_minute=9), price=price("50", "50"))
+    admitted = await admit(ledger, budgets, "b", dear, full, cheap)
+    assert admitted.candidate.model == "cheap"
+    assert admitted.left_out == {"dear": Elimination.OVER_BUDGET, "full": Elimination.RATE_LIMITED}
+
+
+async def test_a_place_that_is_taken_is_waited_for(ledger: LedgerClient) -> None:
+    one = limited("m", ONE_AT_ONCE)
+    first = await admit(ledger, Budgets(), "a", one)
+    second = asyncio.create_task(admit(ledger, Budgets(), "b", one))
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    settle(first, 0)
+    assert (await second).candidate.model == "m"
+
+
+async def test_a_place_that_stays_taken_is_refused(ledger: LedgerClient) -> None:
+    one = limited("m", ONE_AT_ONCE)
+    await admit(ledger, Budgets(), "a", one)
+    said = await over_limit(ledger, "b", one)
+    assert said.left_out == {"m": Elimination.RATE_LIMITED}
+    refusal = LimitRefusal("m", "up-0", Measure.SLOTS, limit=1, spent=0, reserved=1, needed=1, retry_after_seconds=1)
+    assert said.refusal == refusal
+
+
+@pytest.mark.parametrize(("limits", "measure"), [(TWO_A_MINUTE, Measure.REQUESTS), (TOKENS, Measure.TOKENS)])
+async def test_a_minute_that_is_used_up_is_refused_until_its_oldest_use_leaves_it(
+    limits: SnapshotLimits, measure: Measure, tmp_path: Path
+) -> None:
+    counts, backend, one = LedgerCounts(), SqliteBackend(tmp_path), limited("m", limits)
+    backend.now_ms = 1_000_000_000_500
+    async with ledger_client(backend.open("uid"), tmp_path, metrics=counts) as client:
+        settle(await admit(client, Budgets(), "a", one), 0, tokens=100)
+        backend.pass_time(10_000)
+        settle(await admit(client, Budgets(), "b", one), 0, tokens=100)
+        await limit_used_at_last(client, one, (2 if measure == Measure.REQUESTS else 200, 0))
+        before = counts.calls["Reserve", None]
+        refusal = (await over_limit(client, "c", one)).refusal
+        # The bucket of a second in which the first one began counts until all of it is older than a minute.
+        assert isinstance(refusal, LimitRefusal)
+        assert (refusal.measure, refusal.retry_after_seconds) == (measure, 51)
+        assert counts.calls["Reserve", None] == before + 1
+        backend.pass_time(50_500)
+        assert (await admit(client, Budgets(), "d", one)).candidate.model == "m"
+
+
+async def test_what_needs_more_than_a_limit_is_goes_elsewhere_or_is_told_that_it_never_fits(
+    ledger: LedgerClient,
+) -> None:
+    narrow = limited("m", SnapshotLimits(tokens_per_minute=199))
+    assert (await admit(ledger, Budgets(), "a", narrow, DEAR)).candidate.model == "dear"
+    refusal = (await over_limit(ledger, "b", narrow)).refusal
+    assert isinstance(refusal, LimitRefusal)
+    assert (refusal.needed, refusal.limit, refusal.never_fits) == (200, 199, True)
+
+
+async def test_one_more_than_may_wait_is_refused_without_waiting(tmp_path: Path) -> None:
+    counts, one = LedgerCounts(), limited("m", ONE_AT_ONCE)
+    async with ledger_client(SqliteBackend(tmp_path).open("uid"), tmp_path, metrics=counts) as client:
+        await admit(client, Budgets(), "a", one)
+        admission, before = Admission(most_waiting=0), counts.calls["Reserve", None]
+        with pytest.raises(NotAdmitted):
+            await admission.admit(client, Budgets(), "", ASKED, offers_of(one), "b")
+        assert counts.calls["Reserve", None] == before + 1
+
+
+async def test_of_a_limit_and_a_budget_that_is_spent_the_limit_is_told_for_it_has_room_again_sooner(
+    ledger: LedgerClient,
+) -> None:
+    budgets = budgets_of(WORST // 10)
+    cheap = limited("cheap", ONE_AT_ONCE, price=price("0.1", "0.2"))
+    settle(await admit(ledger, Budgets(), "a", cheap), None)
+    holding = await admit(ledger, Budgets(), "b", cheap)
+    with pytest.raises(NotAdmitted) as caught:
+        await admit(ledger, budgets, "c", limited("dear", TWO_A_MINUTE), cheap)
+    assert isinstance(caught.value.refusal, LimitRefusal)
+    assert caught.value.left_out == {"dear": Elimination.OVER_BUDGET, "cheap": Elimination.RATE_LIMITED}
+    settle(holding, 0)
+
+
+async def test_without_a_ledger_limits_do_not_hold_and_what_went_on_counts_when_it_is_back(tmp_path: Path) -> None:
+    backend, one = SqliteBackend(tmp_path), limited("m", SnapshotLimits(concurrent_requests=1, requests_per_minute=1))
+    broken = backend.open("uid")
+    await broken.close()
+    async with ledger_client(broken, tmp_path, deadline_seconds=0.5) as away:
+        for attempt in ("a", "b"):
+            admitted = await admit(away, Budgets(), attempt, one)
+            assert admitted.skipped
+            settle(admitted, 0)
+    async with ledger_client(backend.open("uid"), tmp_path) as back:
+        await limit_used_at_last(back, one, (0, 0), (2, 0))
+    assert (await admit(None, Budgets(), "c", one)).skipped
+
+
+async def test_an_upstream_without_limits_needs_no_ledger_where_nothing_else_does(tmp_path: Path) -> None:
+    counts = LedgerCounts()
+    async with ledger_client(SqliteBackend(tmp_path).open("uid"), tmp_path, metrics=counts) as client:
+        admitted = await admit(client, Budgets(), "a", DEAR, limited("m", ONE_AT_ONCE))
+        assert (admitted.candidate.model, admitted.reservation) == ("dear", None)
+        assert ("Reserve", None) not in counts.calls

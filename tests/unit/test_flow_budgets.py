@@ -10,7 +10,7 @@ from foresail_api.ledgers import OnLedgerUnavailable
 from foresail_api.reasons import Basis
 from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_router.decision.types import Decision
-from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, refusal_of
+from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, budget_refusal
 from foresail_sidecar.ledger.interface import Denied, Measure, Shortage, Usage
 
 NOON_MS = 1_751_371_200_000  # 1 July 2025
@@ -95,31 +95,31 @@ def test_a_policy_says_what_happens_without_its_ledger() -> None:
 
 
 def test_money_that_is_spent_is_gone_until_the_window_ends() -> None:
-    refusal = refusal_of(denied(short(0, 950, 0)), budgets_of(budget()), "")
+    refusal = budget_refusal(denied(short(0, 950, 0)), budgets_of(budget()), "")
     assert refusal.reason == RefusalReason.EXHAUSTED
     assert (refusal.budget, refusal.ends_ms, refusal.retry_after_seconds) == ("team", DAY_END_MS, 60)
     assert (refusal.spent, refusal.reserved, refusal.limit, refusal.needed) == (950, 0, 1000, 100)
 
 
 def test_the_wait_for_a_window_that_ends_soon_is_the_time_that_is_left() -> None:
-    refusal = refusal_of(denied(short(0, 950, 0, ends_ms=NOON_MS + 4_200)), budgets_of(budget()), "")
+    refusal = budget_refusal(denied(short(0, 950, 0, ends_ms=NOON_MS + 4_200)), budgets_of(budget()), "")
     assert refusal.retry_after_seconds == 5
 
 
 def test_money_that_is_only_held_may_come_back_soon() -> None:
-    refusal = refusal_of(denied(short(0, 900, 100)), budgets_of(budget()), "")
+    refusal = budget_refusal(denied(short(0, 900, 100)), budgets_of(budget()), "")
     assert (refusal.reason, refusal.budget, refusal.retry_after_seconds) == (RefusalReason.RESERVED, "team", 1)
 
 
 def test_one_candidate_that_may_fit_later_is_enough_to_wait_for() -> None:
-    refusal = refusal_of(denied(short(0, 950, 0), short(1, 950, 50, needed=20)), budgets_of(budget()), "")
+    refusal = budget_refusal(denied(short(0, 950, 0), short(1, 950, 50, needed=20)), budgets_of(budget()), "")
     assert (refusal.reason, refusal.needed) == (RefusalReason.RESERVED, 20)
 
 
 def test_the_budget_that_ends_last_is_named_of_those_that_one_candidate_lacks() -> None:
     month_end = DAY_END_MS + 86_400_000
     of_month = Shortage(0, "b|month|", Measure.MONEY, 9000, 9000, 0, 100, month_end)
-    refusal = refusal_of(denied(short(0, 950, 0), of_month), budgets_of(budget(), budget("month")), "")
+    refusal = budget_refusal(denied(short(0, 950, 0), of_month), budgets_of(budget(), budget("month")), "")
     assert (refusal.budget, refusal.ends_ms) == ("month", month_end)
 
 

@@ -1,4 +1,4 @@
-"""Windows of time zones over every change of their clocks, rolling spans, and the claims of budgets."""
+"""Windows of time zones over every change of their clocks, rolling spans, and the claims of budgets and upstreams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from foresail_sidecar.ledger.accounts import (
     BudgetRule,
     CalendarWindow,
     RollingWindow,
+    UpstreamRule,
     claims_of,
+    upstream_claims,
 )
 from foresail_sidecar.ledger.interface import CalendarSpan, Held, Measure, RollingSpan
 from foresail_sidecar.ledger.windows import calendar_windows, rolling_span, slot_of
@@ -129,3 +131,12 @@ def test_a_budget_claims_the_account_of_all_or_of_the_tenant_with_its_amount() -
 def test_names_cannot_reach_into_anothers_account() -> None:
     rule = BudgetRule("a|b", 1, RollingWindow(60), per_tenant=True)
     assert claims_of([rule], "c", 0)[0].account == "b|a%7Cb|c"
+
+
+def test_an_upstream_claims_only_the_limits_that_it_declares() -> None:
+    held, requests, tokens = upstream_claims(UpstreamRule(4, 60, 1000), "org/m", "eu", 250)
+    assert (held.account, held.span, held.limit, held.amount) == ("u|org%2Fm|eu|slots", Held(), 4, 1)
+    assert (requests.measure, requests.limit, requests.amount) == (Measure.REQUESTS, 60, 1)
+    assert (tokens.measure, tokens.limit, tokens.amount) == (Measure.TOKENS, 1000, 250)
+    assert tokens.span == RollingSpan(60_000, 1000)
+    assert upstream_claims(UpstreamRule(), "m", "eu", 250) == ()

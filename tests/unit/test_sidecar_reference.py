@@ -13,6 +13,7 @@ from foresail_api.reasons import Basis
 from foresail_router.decision.types import Decision, Refusal, RefusalKind
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.budgets import BudgetRefusal, RefusalReason
+from foresail_sidecar.flow.limits import LimitRefusal
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
 from foresail_sidecar.fronts.http import answers, callers, errors, limit_errors, upstream_errors
 from foresail_sidecar.fronts.http.application import create_application
@@ -20,6 +21,7 @@ from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Problem
 from foresail_sidecar.fronts.http.settings import HttpSettings
 from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
+from foresail_sidecar.ledger.interface import Measure
 from foresail_sidecar.protocols.openai.bodies import UpstreamError
 from foresail_sidecar.telemetry.metrics import Metrics
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
@@ -127,5 +129,6 @@ def _problems() -> list[Problem]:
         errors.no_such_path(405, "x", "GET", "/", "POST"),
         *(errors.refusal(refusal) for refusal in refusals),
         *(limit_errors.refusal(BudgetRefusal(reason)) for reason in RefusalReason),
+        limit_errors.refusal(LimitRefusal("m", "first", Measure.SLOTS, 1, 0, 1, 1)),
         *(failed.problem for failed in _failures()),
     ]

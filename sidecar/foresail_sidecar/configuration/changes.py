@@ -101,7 +101,7 @@ def _credential_warnings(state: ServingState) -> list[str]:
 def _ledger_warnings(state: ServingState) -> list[str]:
     ledger = state.snapshot.ledger
     secret, key = ledger.secret_name, ledger.secret_key
-    if not state.snapshot.budgets or secret is None or key is None or (secret, key) in state.credentials:
+    if not state.snapshot.needs_ledger or secret is None or key is None or (secret, key) in state.credentials:
         return []
     return [
         f"the ledger is asked without a password: no credential {secret}/{key}; put it into a file {secret}/{key} in the directory "

@@ -151,21 +151,26 @@ class BudgetRefusal:
     needed: int = 0
 
 
-def refusal_of(denied: Denied, budgets: Budgets, tenant: str) -> BudgetRefusal:
-    """Return what a denial means. Money that is only reserved may come back; money that is spent does not before the window ends."""
+def budget_refusal(denied: Denied, budgets: Budgets, tenant: str) -> BudgetRefusal:
+    """Return what a denial for want of money means. Money that is only reserved may come back; money that is spent does not before the window ends."""
     names = {budget.account(tenant): budget.rule.name for budget in budgets.each}
     by_option: dict[int, list[Shortage]] = defaultdict(list)
     for shortage in denied.shortages:
         by_option[shortage.option].append(shortage)
-    hopeful = [each for each in by_option.values() if not any(map(_exhausted, each))]
+    hopeful = [each for each in by_option.values() if not any(map(is_exhausted, each))]
     if hopeful:
         return _refusal(RefusalReason.RESERVED, 1, max(hopeful[0], key=_missing), names)
     # The option that can be had first, and of its budgets the one that is waited for longest.
-    last = [max(filter(_exhausted, each), key=_end) for each in by_option.values()]
+    last = [max(filter(is_exhausted, each), key=_end) for each in by_option.values()]
     shortage = min(last, key=_end)
     end = denied.now_ms if shortage.ends_ms is None else shortage.ends_ms
     seconds = min(_LONGEST_RETRY_AFTER_SECONDS, max(1, ceil((end - denied.now_ms) / 1000)))
     return _refusal(RefusalReason.EXHAUSTED, seconds, shortage, names)
+
+
+def is_exhausted(shortage: Shortage) -> bool:
+    """Return whether a budget lacks money that is spent, so that nothing under way can help."""
+    return shortage.spent + shortage.needed > shortage.limit
 
 
 def _refusal(reason: RefusalReason, seconds: int, shortage: Shortage, names: dict[str, str]) -> BudgetRefusal:
@@ -179,10 +184,6 @@ def _refusal(reason: RefusalReason, seconds: int, shortage: Shortage, names: dic
         limit=shortage.limit,
         needed=shortage.needed,
     )
-
-
-def _exhausted(shortage: Shortage) -> bool:
-    return shortage.spent + shortage.needed > shortage.limit
 
 
 def _missing(shortage: Shortage) -> int:

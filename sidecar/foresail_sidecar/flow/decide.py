@@ -16,6 +16,7 @@ from foresail_router.decision.ratios import InputRatios
 from foresail_router.decision.types import Decision, NeutralRequest
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.budgets import Budgets
+from foresail_sidecar.flow.limits import Limits
 from foresail_sidecar.flow.score import Scores, score, wants_scores
 
 
@@ -27,6 +28,7 @@ class Policy:
     missing_credentials: frozenset[str]
     cost_reference: int | None
     budgets: Budgets
+    limits: Limits
 
     @classmethod
     def of(cls, state: ServingState) -> Policy:
@@ -40,6 +42,7 @@ class Policy:
             missing_credentials=state.models_without_credentials(),
             cost_reference=None if reference is None else reference.nano_dollars(state.snapshot),
             budgets=Budgets.of(state.snapshot),
+            limits=Limits.of(state.snapshot),
         )
 
 

@@ -13,6 +13,7 @@ from foresail_api.reasons import Elimination
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.attempts import EndedAttempt
 from foresail_sidecar.flow.budgets import BudgetRefusal
+from foresail_sidecar.flow.limits import LimitRefusal
 from foresail_sidecar.flow.settle import Settlement
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
         "pressure_percent": None if decision is None else decision.pressure_percent,
         "candidates": []
         if decision is None
-        else [_candidate(each, exchange.over_budget) for each in decision.candidates],
+        else [_candidate(each, exchange.left_out.get(each.model)) for each in decision.candidates],
         "choice": None if decision is None or decision.chosen is None else decision.chosen.model,
         "refusal": None if decision is None or decision.refusal is None else decision.refusal.kind,
         "budget_refusal": None if exchange.budget_refusal is None else _budget_refusal(exchange.budget_refusal),
+        "limit_refusal": None if exchange.limit_refusal is None else _limit_refusal(exchange.limit_refusal),
         "ledger_skipped": exchange.ledger_skipped,
         "attempts": [
             _attempt(attempt, exchange.settled.get(attempt.attempt.id)) for attempt in exchange.attempts.ended
@@ -56,8 +58,7 @@ def decision_line(exchange: Exchange, ended: datetime, status: int | None, secon
     }
 
 
-def _candidate(candidate: Candidate, over_budget: frozenset[str]) -> Mapping[str, object]:
-    left_out = Elimination.OVER_BUDGET if candidate.model in over_budget else None
+def _candidate(candidate: Candidate, left_out: Elimination | None) -> Mapping[str, object]:
     return {
         "model": candidate.model,
         "eliminated": candidate.elimination or left_out,
@@ -75,6 +76,18 @@ def _budget_refusal(refusal: BudgetRefusal) -> Mapping[str, object]:
         "reserved_nano_dollars": refusal.reserved,
         "limit_nano_dollars": refusal.limit,
         "needed_nano_dollars": refusal.needed,
+    }
+
+
+def _limit_refusal(refusal: LimitRefusal) -> Mapping[str, object]:
+    return {
+        "model": refusal.model,
+        "upstream": refusal.upstream,
+        "measure": refusal.measure,
+        "spent": refusal.spent,
+        "reserved": refusal.reserved,
+        "limit": refusal.limit,
+        "needed": refusal.needed,
     }
 
 

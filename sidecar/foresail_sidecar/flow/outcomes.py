@@ -18,6 +18,7 @@ class RequestOutcome(StrEnum):
     UNHEALTHY = "Unhealthy"
     BUDGET_EXHAUSTED = "BudgetExhausted"
     BUDGET_RESERVED = "BudgetReserved"
+    UPSTREAM_LIMITED = "UpstreamLimited"
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     OVERLOADED = "Overloaded"
     NOT_READY = "NotReady"

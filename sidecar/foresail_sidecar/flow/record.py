@@ -6,11 +6,11 @@ Owns what is recorded when. It must not know connections. Nothing recorded holds
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from foresail_api.reasons import SettlementBasis
+from foresail_api.reasons import Elimination, SettlementBasis
 from foresail_api.snapshot import Snapshot
 from foresail_router.decision.types import Candidate, Decision, NeutralRequest
 from foresail_sidecar.flow.admit import Admitted
@@ -18,8 +18,10 @@ from foresail_sidecar.flow.attempts import AttemptLog, EndedAttempt
 from foresail_sidecar.flow.budgets import BudgetRefusal
 from foresail_sidecar.flow.decide import Decided
 from foresail_sidecar.flow.decision_line import decision_line
+from foresail_sidecar.flow.denials import Refusal
 from foresail_sidecar.flow.failures import Failure
 from foresail_sidecar.flow.learned import Calibrator
+from foresail_sidecar.flow.limits import LimitRefusal
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.flow.settle import Settlement, settle, total_cost
 from foresail_sidecar.flow.trust import Trust
@@ -44,8 +46,8 @@ class Exchange:
     """One request from its arrival to its end, as its front end fills it in. Times are in seconds.
 
     `tenant` is None while nobody knows who calls, and empty for anonymous callers. `settled` holds the settlements by the ids of
-    their attempts; `ledger_skipped` says that one was sent without the consent of a ledger that was away; `over_budget` are the models
-    that some budget had no room for.
+    their attempts; `ledger_skipped` says that one was sent without the consent of a ledger that was away; `left_out` says of models
+    that were not asked what there was no room in.
     """
 
     decision_id: str
@@ -59,8 +61,9 @@ class Exchange:
     asked: Candidate | None = None
     draining: bool = False
     budget_refusal: BudgetRefusal | None = None
+    limit_refusal: LimitRefusal | None = None
     ledger_skipped: bool = False
-    over_budget: frozenset[str] = frozenset()
+    left_out: dict[str, Elimination] = field(default_factory=dict)
     attempts: AttemptLog = field(init=False)
     began: float = field(default_factory=time.perf_counter)
 
@@ -94,18 +97,21 @@ def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> Non
 
 
 def record_admission(memory: Memory, exchange: Exchange, admitted: Admitted) -> None:
-    """Note which models the budgets left out, and count an attempt that goes on without the ledger's consent."""
-    exchange.over_budget = exchange.over_budget.union(admitted.passed_over)
+    """Note which models there was no room for, and count an attempt that goes on without the ledger's consent."""
+    exchange.left_out |= admitted.left_out
+    exchange.left_out.pop(admitted.candidate.model, None)
     if admitted.skipped:
         exchange.ledger_skipped = True
         memory.metrics.ledger_skipped.labels(_policy(exchange)).inc()
 
 
-def record_budget_refusal(exchange: Exchange, refusal: BudgetRefusal, models: Iterable[str]) -> None:
-    """Note that the budgets let none of these models through."""
-    exchange.budget_refusal = refusal
-    if refusal.budget is not None:
-        exchange.over_budget = exchange.over_budget.union(models)
+def record_not_admitted(exchange: Exchange, refusal: Refusal, left_out: Mapping[str, Elimination]) -> None:
+    """Note why nobody could be asked, and of each model what there was no room in."""
+    if isinstance(refusal, LimitRefusal):
+        exchange.limit_refusal = refusal
+    else:
+        exchange.budget_refusal = refusal
+    exchange.left_out |= left_out
 
 
 def record_overhead(memory: Memory, exchange: Exchange, seconds: float) -> None:

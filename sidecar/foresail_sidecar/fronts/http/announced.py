@@ -45,7 +45,7 @@ class AnnouncedAttempt:
         ended = self._exchange.attempts.attempt_ended(self._attempt, outcome, self._used())
         settlement = record_attempt(self._memory, self._exchange, ended)
         if self._reservation is not None:
-            self._reservation.settle(settlement)
+            self._reservation.settle(settlement, sent=outcome != AttemptOutcome.UNREACHABLE)
 
     def _used(self) -> Used:
         machine = self.machine

@@ -16,18 +16,19 @@ from typing import Final
 from aiohttp import web
 
 from foresail_api.reasons import Elimination
+from foresail_api.snapshot import SnapshotModel
 from foresail_router.decision.conditions import effective_cap
 from foresail_router.decision.eliminate import capped
 from foresail_router.decision.objective import by_cost
 from foresail_router.decision.types import Candidate
-from foresail_sidecar.flow.admit import BudgetRefused, Reservation
+from foresail_sidecar.flow.admit import NotAdmitted, Reservation
 from foresail_sidecar.flow.failures import RULES, Failure, Place, Step, next_places
 from foresail_sidecar.flow.offers import offer_of
 from foresail_sidecar.flow.record import (
     Exchange,
     record_admission,
-    record_budget_refusal,
     record_ejection,
+    record_not_admitted,
     record_retry,
 )
 from foresail_sidecar.flow.retries import backoff_seconds
@@ -48,6 +49,7 @@ class _Chance:
     """A place that can be asked now, and the candidate with the output limit that the rest of the cap leaves."""
 
     place: Place
+    model: SnapshotModel
     candidate: Candidate
     target: Target
     reservation: Reservation | None = None
@@ -84,9 +86,9 @@ class Attempts:
             raise Refused(self._nobody_healthy(places))
         try:
             chance = await self._admitted(chances)
-        except BudgetRefused as refused_by_budget:
-            self._note_refusal(refused_by_budget, chances)
-            raise Refused(limit_errors.refusal(refused_by_budget.refusal)) from None
+        except NotAdmitted as said_no:
+            record_not_admitted(self._exchange, said_no.refusal, said_no.left_out)
+            raise Refused(limit_errors.refusal(said_no.refusal)) from None
         number = 1
         while True:
             try:
@@ -103,56 +105,64 @@ class Attempts:
                 raise Refused(problem)
             try:
                 following = await self._admitted(chances)
-            except BudgetRefused as refused_by_budget:
-                # What failed says more than that no money is left for another attempt.
-                self._note_refusal(refused_by_budget, chances)
+            except NotAdmitted as said_no:
+                # What failed says more than that there is no room for another attempt.
+                record_not_admitted(self._exchange, said_no.refusal, said_no.left_out)
                 raise Refused(problem) from None
             record_retry(self._context.memory, self._exchange, failed.failure, following.candidate)
             chance, number = following, number + 1
 
     def _places(self) -> tuple[Place, ...]:
         order = self._considered.decision.order
-        # Which of the candidates a budget has room for is no question of failures.
-        models = order if self._snapshot.fallback.other_models or self._policy.budgets else order[:1]
+        # Which of the candidates a budget or a limit has room for is no question of failures.
+        policy = self._policy
+        models = order if self._snapshot.fallback.other_models or policy.budgets or policy.limits else order[:1]
         return tuple(place for model in models for place in self._considered.served.places[model])
 
     def _chances(self, places: Sequence[Place]) -> Sequence[_Chance]:
         """Return the places that are healthy, have time left, and whose model the rest of the cap affords.
 
-        Without budgets the first one is enough; else it is the first one of each model, for they all cost the same.
+        Behind an upstream without limits no other one of its model is needed, for they all cost the same, and without budgets nobody
+        at all.
         """
-        found: dict[str, _Chance] = {}
+        found: list[_Chance] = []
+        enough: set[str] = set()
         now = asyncio.get_running_loop().time()
         for place in places:
-            if place.model in found:
+            if place.model in enough:
                 continue
             target = self._considered.served.targets[place]
             if not self._context.health.available(target.key) or now >= self._began + target.timeouts.total:
                 continue
-            candidate = self._affordable(place.model)
-            if candidate is not None:
-                found[place.model] = _Chance(place, candidate, target)
+            candidate, model = self._affordable(place.model), self._snapshot.model(place.model)
+            if candidate is None or model is None:
+                continue
+            found.append(_Chance(place, model, candidate, target))
+            if not self._policy.limits.apply_to(place.model, place.upstream):
+                enough.add(place.model)
                 if not self._policy.budgets:
                     break
-        return tuple(found.values())
-
-    def _note_refusal(self, refused_by_budget: BudgetRefused, chances: Sequence[_Chance]) -> None:
-        models = [chance.place.model for chance in chances]
-        record_budget_refusal(self._exchange, refused_by_budget.refusal, models)
+        return found
 
     async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
-        """Return the first chance that every budget has room for, reserved; raise `BudgetRefused` if there is none."""
-        budgets, exchange = self._policy.budgets, self._exchange
-        if not budgets:
+        """Return the first chance for which budgets and limits have room, reserved; raise `NotAdmitted` if there is none."""
+        budgets, limits, exchange = self._policy.budgets, self._policy.limits, self._exchange
+        first = chances[0].place
+        if not budgets and not limits.apply_to(first.model, first.upstream):
             return chances[0]
         request, decision = self._considered.parsed.neutral, self._considered.decision
         eligible = [candidate for candidate in decision.candidates if candidate.model in decision.order]
         cheapest = by_cost(eligible)[0].model
-        by_model = {chance.place.model: chance for chance in chances}
         offers = [
-            offer_of(request, model, chance.candidate, overdraws=chance.place.model == cheapest)
+            offer_of(
+                request,
+                chance.model,
+                chance.candidate,
+                overdraws=chance.place.model == cheapest,
+                upstream=chance.place.upstream,
+                claims=limits.claims(request, chance.candidate, chance.place.upstream),
+            )
             for chance in chances
-            if (model := self._snapshot.model(chance.place.model)) is not None
         ]
         admitted = await self._context.admission.admit(
             self._context.ledgers.of(self._policy.state),
@@ -163,7 +173,7 @@ class Attempts:
             exchange.attempts.next_id,
         )
         record_admission(self._context.memory, exchange, admitted)
-        chance = by_model[admitted.candidate.model]
+        chance = chances[admitted.number]
         return replace(chance, candidate=admitted.candidate, reservation=admitted.reservation)
 
     def _affordable(self, name: str) -> Candidate | None:

@@ -1,4 +1,4 @@
-"""How this front end says no for the sake of a budget, and when to come again.
+"""How this front end says no for the sake of a budget or of an upstream's limits, and when to come again.
 
 Owns the statuses, words and headers. It must not know how a refusal came about.
 """
@@ -11,15 +11,26 @@ from datetime import UTC, datetime
 
 from foresail_router.decision.price import dollars
 from foresail_sidecar.flow.budgets import BudgetRefusal, RefusalReason
+from foresail_sidecar.flow.denials import Refusal
+from foresail_sidecar.flow.limits import LONGEST_RETRY_AFTER_SECONDS, LimitRefusal
 from foresail_sidecar.flow.outcomes import RequestOutcome
 from foresail_sidecar.fronts.http.errors import SERVER_ERROR, Problem
+from foresail_sidecar.ledger.interface import Measure
 
 _TOO_MANY_REQUESTS = 429
 _UNAVAILABLE = 503
+_RATE_LIMIT = "rate_limit_error"
+_FIELDS: Mapping[Measure, tuple[str, str]] = {
+    Measure.SLOTS: ("concurrentRequests", "requests at once"),
+    Measure.REQUESTS: ("requestsPerMinute", "requests a minute"),
+    Measure.TOKENS: ("tokensPerMinute", "tokens a minute"),
+}
 
 
-def refusal(refused: BudgetRefusal) -> Problem:
-    """Return the problem of a request that the budgets do not let through."""
+def refusal(refused: Refusal) -> Problem:
+    """Return the problem of a request for which budgets or limits have no room."""
+    if isinstance(refused, LimitRefusal):
+        return _limited(refused)
     match refused.reason:
         case RefusalReason.EXHAUSTED:
             return _exhausted(refused)
@@ -58,7 +69,23 @@ def _reserved(refused: BudgetRefusal) -> Problem:
     # Not all at once: those who are refused together would come together again.
     headers = {"Retry-After": str(refused.retry_after_seconds + random.randrange(2))}  # noqa: S311  no secret
     code, outcome = "budget_reserved", RequestOutcome.BUDGET_RESERVED
-    return Problem(_TOO_MANY_REQUESTS, "rate_limit_error", code, message, outcome, None, headers, _named(refused, {}))
+    return Problem(_TOO_MANY_REQUESTS, _RATE_LIMIT, code, message, outcome, None, headers, _named(refused, {}))
+
+
+def _limited(refused: LimitRefusal) -> Problem:
+    field, words = _FIELDS[refused.measure]
+    message = f"model {refused.model!r} takes at most {refused.limit} {words} at its upstream {refused.upstream!r}"
+    if refused.never_fits:
+        message += f", and this request can need {refused.needed}; name a smaller `max_tokens` or shorten the prompt"
+        headers = {"x-should-retry": "false", "Retry-After": str(refused.retry_after_seconds)}
+    else:
+        message += ", which are taken, and nobody else can answer; try again later"
+        # Not all at once: those who are refused together would come together again.
+        seconds = refused.retry_after_seconds + random.randrange(2)  # noqa: S311  no secret
+        headers = {"Retry-After": str(min(LONGEST_RETRY_AFTER_SECONDS, seconds))}
+    details = {"model": refused.model, "upstream": refused.upstream, "limit": field}
+    code, outcome = "upstream_limit", RequestOutcome.UPSTREAM_LIMITED
+    return Problem(_TOO_MANY_REQUESTS, _RATE_LIMIT, code, message, outcome, None, headers, details)
 
 
 def _no_ledger(code: str, message: str, refused: BudgetRefusal) -> Problem:
