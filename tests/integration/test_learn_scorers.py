@@ -98,6 +98,8 @@ async def test_estimates_come_in_the_order_of_texts_and_models(loaded: Loaded) -
         for estimate in row:
             assert 0 <= estimate.quality <= 1
             assert estimate.output_tokens_p05 <= estimate.output_tokens <= estimate.output_tokens_p95
+            assert estimate.output_tokens_p50 is not None
+            assert estimate.output_tokens_p05 <= estimate.median_tokens <= estimate.output_tokens_p95
     alone = await scorer.score(ask(digest, texts[4], models=models))
     assert alone.estimates[0] == result.estimates[4]
     again = await scorer.score(ask(digest, texts[4], models=models))

@@ -29,13 +29,16 @@ class Foresees:
         self._error = error
         self._seconds = seconds
         self._qualities = qualities
+        self.tokens, self.median = 50.0, 40.0
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         self.asked.append(request)
         await asyncio.sleep(self._seconds)
         if self._error is not None:
             raise self._error
-        estimates = [Estimate(model, self._qualities[model], 0.1, 50, 10, 90) for model in request.models]
+        estimates = [
+            Estimate(model, self._qualities[model], 0.1, self.tokens, 10, 90, self.median) for model in request.models
+        ]
         return ScoreResult((tuple(estimates),))
 
 
@@ -81,7 +84,7 @@ async def test_the_decision_is_shown_with_every_candidate() -> None:
     assert good["quality"] == 0.9
     assert good["quality_interval"] == pytest.approx([0.704, 1.0])
     assert good["output_limit"] == 100
-    assert (good["output_tokens_p05"], good["output_tokens_p95"]) == (10, 90)
+    assert (good["output_tokens_p05"], good["output_tokens_p50"], good["output_tokens_p95"]) == (10, 40, 90)
     assert float(good["cost_p05_usd"]) < float(good["cost_usd"]) < float(good["cost_p95_usd"])
     assert float(good["cost_p95_usd"]) < float(good["worst_case_usd"])
     assert good["utility"] is not None
@@ -148,3 +151,18 @@ async def test_a_policy_that_fails_closed_is_ready_only_with_its_artifact() -> N
         open_without = await sidecar.http.get("/readyz")
     assert (without.status_code, with_it.status_code, open_without.status_code) == (503, 200, 200)
     assert "artifact" in without.json()["reason"]
+
+
+async def test_a_model_is_out_if_the_cap_cuts_off_half_of_its_answers() -> None:
+    scorer = Foresees(cheap=0.2, good=0.9)
+    async with running_upstream(answers()) as upstream:
+        # 43 bytes and an overhead of 10 tokens: what is left buys 100 tokens of the cheap model, and none of the good one.
+        served = pool(upstream.url, per_request_nano_dollars=253_000)
+        async with running_sidecar(state_of(served, scorer=scorer)) as sidecar:
+            scorer.tokens, scorer.median = 150.0, 60.0
+            answered = await sidecar.ask()
+            scorer.median = 140.0
+            refused = await sidecar.ask()
+    assert (answered.status_code, answered.headers["x-foresail-model"]) == (200, "cheap")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cost_cap_exceeded")
+    assert "fewer than the 140 that half of the answers are predicted to exceed" in refused.json()["error"]["message"]

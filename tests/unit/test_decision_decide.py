@@ -223,6 +223,14 @@ def test_a_cap_that_would_cut_off_the_predicted_answer_takes_the_model_out() -> 
     assert "0.001101 USD (cheap)" in decision.refusal.message
 
 
+def test_a_few_long_answers_do_not_take_a_model_out_if_half_of_them_fit() -> None:
+    served, asked = snapshot(CHEAP, DEAR, cap="0.0011"), request(input_bytes=990)
+    skewed = estimate("cheap", 0.5, 150, output_tokens_p50=100)
+    assert chosen(decision_of(asked, served, [skewed]))[0] == "cheap"
+    decision = decision_of(asked, served, [estimate("cheap", 0.5, 90, output_tokens_p50=101)])
+    assert candidate(decision, "cheap").elimination == Elimination.CLAMP_TOO_SMALL
+
+
 def test_a_limit_of_the_client_s_own_below_the_predicted_length_is_respected() -> None:
     served = snapshot(CHEAP, cap="1")
     decision = decision_of(request(output_limit=20), served, [estimate("cheap", 0.5, 400)])

@@ -126,7 +126,7 @@ def _default_first(eligible: Sequence[Candidate], default_model: str | None) -> 
 def _with_prediction(
     request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimates: Mapping[str, Estimate] | None
 ) -> Candidate:
-    """Return the candidate with its predicted cost, or out if the cap would cut off the answer that is predicted of it."""
+    """Return the candidate with its predicted cost, or out if the cap would cut off more than half of its answers."""
     if candidate.elimination is not None:
         return candidate
     estimate = None if estimates is None else estimates.get(candidate.model)
@@ -137,7 +137,7 @@ def _with_prediction(
 
 
 def _long_enough(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimate: Estimate) -> Candidate:
-    predicted = ceil(estimate.output_tokens)
+    predicted = ceil(estimate.median_tokens)
     if candidate.uncapped_output_limit is None or candidate.output_limit >= predicted:
         return candidate
     needed = candidate.worst_case
@@ -146,7 +146,7 @@ def _long_enough(request: NeutralRequest, model: SnapshotModel, candidate: Candi
             model.price, candidate.input_bound, request.choices, min(predicted, candidate.uncapped_output_limit)
         )
     enough = f", {dollars(needed)} USD needed at worst" if needed is not None else ""
-    detail = f"the cap leaves {candidate.output_limit} output tokens, fewer than the {predicted} predicted{enough}"
+    detail = f"the cap leaves {candidate.output_limit} output tokens, fewer than the {predicted} that half of the answers are predicted to exceed{enough}"
     return replace(candidate, elimination=Elimination.CLAMP_TOO_SMALL, detail=detail, worst_case=needed)
 
 

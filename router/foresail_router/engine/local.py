@@ -220,6 +220,7 @@ def _predict(router: Router, texts: Sequence[str]) -> list[Row]:
         predictions.output_tokens,
         predictions.output_tokens_p05,
         predictions.output_tokens_p95,
+        predictions.output_tokens_p50,
     )
     return list(np.stack(measures, axis=1))
 

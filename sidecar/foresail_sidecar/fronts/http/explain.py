@@ -83,6 +83,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "quality_interval": None if estimate is None else _interval(estimate.quality, estimate.quality_std),
         "output_tokens": None if estimate is None else estimate.output_tokens,
         "output_tokens_p05": None if estimate is None else estimate.output_tokens_p05,
+        "output_tokens_p50": None if estimate is None else estimate.output_tokens_p50,
         "output_tokens_p95": None if estimate is None else estimate.output_tokens_p95,
         "input_tokens": candidate.input_tokens,
         "input_tokens_bound": candidate.input_tokens_bound,
