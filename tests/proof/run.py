@@ -1,0 +1,122 @@
+"""`make proof`: that limits on money hold, with a thousand clients, while everything that can be killed is killed.
+
+Owns which parts run, for how long, and the exit status: 0 if every check held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from tests.proof import phases
+from tests.proof.phases import REDIS, SQLITE, Backend, Load, Part
+from tests.proof.soak import soak
+from tests.proof.table import PAGE, shown, table, write_table
+from tests.proof.verdicts import Verdict
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_PROPERTY_TEST: Final = "tests/integration/test_ledger_property.py"
+_PROPERTY_SECONDS: Final = 600
+_CLIENTS: Final = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prove and print; `--write` also writes the table into the documentation."""
+    options = _parser().parse_args(arguments)
+    if options.soak is None:
+        options.soak = 0 if options.quick else 20
+    command = f"make proof PROOF_ARGS='{' '.join(sys.argv[1:] if arguments is None else arguments)}'"
+    began = time.monotonic()
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="foresail-proof-") as directory:
+        folder = options.keep or Path(directory)
+        parts = asyncio.run(_prove(folder, options))
+    text = table(parts, command.replace(" PROOF_ARGS=''", ""), time.monotonic() - began)
+    print(f"\n{text}")
+    if options.write:
+        write_table(text)
+    failed = [verdict for part in parts for verdict in part.verdicts if not verdict.passed]
+    print(f"{len(failed)} of {sum(len(part.verdicts) for part in parts)} checks failed (seed {options.seed})")
+    return 1 if failed else 0
+
+
+async def _prove(folder: Path, options: argparse.Namespace) -> list[Part]:
+    parts = []
+    async with aclosing(_parts(folder, options)) as proven:
+        async for part in proven:
+            print(shown(part), flush=True)
+            parts.append(part)
+    return parts
+
+
+async def _parts(folder: Path, options: argparse.Namespace) -> AsyncGenerator[Part, None]:
+    backends = {"redis": [REDIS], "sqlite": [SQLITE], "both": [REDIS, SQLITE]}[options.backend]
+    chosen = options.parts.split(",")
+    for backend in backends:
+        load = _load(backend, options)
+        own = folder / ("redis" if backend.shared else "sqlite")
+        if "worst" in chosen:
+            yield await phases.worst_case(own / "worst", backend, load)
+        if "tenth" in chosen:
+            yield await phases.tenth(own / "tenth", backend, load)
+        if "faults" in chosen:
+            yield await phases.trouble(own / "faults", backend, load)
+    if "model" in chosen:
+        yield await asyncio.to_thread(_property_test, options)
+    if "soak" in chosen and options.soak > 0 and REDIS in backends:
+        yield await soak(folder / "soak", _soak_load(options))
+
+
+def _load(backend: Backend, options: argparse.Namespace) -> Load:
+    # One replica with a file does not serve as much as four with a Redis.
+    minute = 60_000_000 if backend.shared else 40_000_000
+    if options.quick:
+        return Load(options.clients, 30, 3.0, 4.0, minute // 2, options.seed)
+    return Load(options.clients, 240 if backend.shared else 150, 5.0, 2.5, minute, options.seed)
+
+
+def _soak_load(options: argparse.Namespace) -> Load:
+    return Load(options.clients, options.soak * 60, 15.0, 5.0, 30_000_000, options.seed)
+
+
+def _property_test(options: argparse.Namespace) -> Part:
+    """Run the property test of the ledgers with many random histories."""
+    began = time.monotonic()
+    profile = "proof-quick" if options.quick else "proof"
+    chosen = [] if options.backend == "both" else ["-k", options.backend]
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", f"--hypothesis-profile={profile}", *chosen]
+    command += [f"--hypothesis-seed={options.seed}", "--timeout", str(_PROPERTY_SECONDS), _PROPERTY_TEST]
+    done = subprocess.run(
+        command, cwd=_ROOT, capture_output=True, text=True, timeout=2 * _PROPERTY_SECONDS, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    figures = f"profile {profile}: {lines[-1].strip('= ') if lines else 'no output'}"
+    offenders = tuple(lines[-40:]) if done.returncode else ()
+    check = Verdict("random histories: each backend does what a plain model of a ledger does", figures, offenders)
+    return Part("The ledgers and a model", time.monotonic() - began, [check])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--backend", choices=("redis", "sqlite", "both"), default="both")
+    parser.add_argument("--quick", action="store_true", help="half a minute of faults, few histories, no soak")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="length of the soak; 0 for none (default: 20)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is random")
+    parser.add_argument("--clients", type=int, default=_CLIENTS, help="(default: %(default)s)")
+    parser.add_argument("--parts", default="worst,tenth,faults,model,soak", help="(default: %(default)s)")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="a new directory for logs, journals and ledgers")
+    parser.add_argument("--write", action="store_true", help=f"write the table into docs/benchmarks/{PAGE.name}")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
