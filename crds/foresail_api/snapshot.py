@@ -188,6 +188,11 @@ class SnapshotTenants(Frozen):
     secret_name: str | None = None
     models: Mapping[str, tuple[str, ...]] = {}
 
+    @cached_property
+    def allowed(self) -> Mapping[str, frozenset[str]]:
+        """What `models` says, to be looked up."""
+        return {tenant: frozenset(names) for tenant, names in self.models.items()}
+
 
 class SnapshotFallback(Frozen):
     """What follows a failed attempt."""

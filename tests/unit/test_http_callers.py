@@ -149,3 +149,32 @@ def test_a_header_that_is_there_twice_is_refused() -> None:
 
 def test_who_is_not_known_learns_nothing_about_headers() -> None:
     assert refused(("x-foresail-routing", "auto")).status == 401
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-foresail-max-cost",
+        "X-Foresail-Model",
+        "x-foresail-max_cost-usd",
+        "x_foresail_models",
+        "x-foresail",
+        "x-foresail-tenant",
+    ],
+)
+def test_a_misspelt_header_is_refused_and_the_known_ones_are_named(name: str) -> None:
+    problem = refused(("x-foresail-routing", "none"), (name, "0.01"), anonymous=True)
+    assert (problem.status, problem.code, problem.param) == (400, "invalid_header", name)
+    for known in ("x-foresail-max-cost-usd", "x-foresail-models", "x-foresail-routing"):
+        assert f"`{known}`" in problem.message
+    assert "0.01" not in problem.message
+
+
+def test_headers_of_others_are_none_of_ours() -> None:
+    others = [("x-foresight", "1"), ("x-forwarded-for", "1"), ("foresail-max-cost-usd", "1")]
+    assert called(*others, anonymous=True).limits == RequestLimits()
+
+
+def test_what_a_tenant_may_use_is_looked_up_and_not_built_for_each_request() -> None:
+    served, headers = state(), CIMultiDictProxy(CIMultiDict([("Authorization", f"Bearer {RESTRICTED}")]))
+    assert caller_of(headers, served).allowed_models is caller_of(headers, served).allowed_models

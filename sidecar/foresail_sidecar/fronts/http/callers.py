@@ -24,6 +24,9 @@ MAX_COST: Final = "x-foresail-max-cost-usd"
 MODELS: Final = "x-foresail-models"
 ROUTING: Final = "x-foresail-routing"
 
+_KNOWN: Final = (MAX_COST, MODELS, ROUTING)
+_OWN: Final = "x-foresail"
+
 _DOLLARS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _MOST_MODELS: Final = 64
 _LONGEST_SHOWN: Final = 80
@@ -51,8 +54,7 @@ class Caller:
 def caller_of(headers: Headers, state: ServingState) -> Caller:
     """Return who calls; raise `Refused` for one who is not known, or whose limits cannot be read."""
     tenant = _tenant(headers, state)
-    allowed = state.snapshot.tenants.models.get(tenant)
-    return Caller(tenant, None if allowed is None else frozenset(allowed), _limits(headers))
+    return Caller(tenant, state.snapshot.tenants.allowed.get(tenant), _limits(headers))
 
 
 def _tenant(headers: Headers, state: ServingState) -> str:
@@ -80,9 +82,16 @@ def _key(headers: Headers) -> str | None:
 
 
 def _limits(headers: Headers) -> RequestLimits:
-    max_cost, models, routing = (_only(headers, name) for name in (MAX_COST, MODELS, ROUTING))
-    if max_cost is None and models is None and routing is None:
+    ours = [name for name in headers if name[: len(_OWN)].lower().replace("_", "-") == _OWN]
+    if not ours:
         return _UNLIMITED
+    for name in ours:
+        # A limit that is not understood must not be passed over in silence.
+        if name.lower() not in _KNOWN:
+            known = ", ".join(f"`{each}`" for each in _KNOWN)
+            shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+            raise _malformed(shown, f"does not exist; there are {known}", None)
+    max_cost, models, routing = (_only(headers, name) for name in _KNOWN)
     if routing not in (None, _UNROUTED):
         raise _malformed(ROUTING, f"can only be `{_UNROUTED}`", routing)
     return RequestLimits(
