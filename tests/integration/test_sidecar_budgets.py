@@ -23,6 +23,7 @@ from foresail_api.policy import Strategy
 from foresail_api.snapshot import Snapshot, SnapshotPrice, SnapshotTenants
 from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.ledger.accounts import zone_of
 from foresail_sidecar.ledger.client import LedgerClient
 from foresail_sidecar.telemetry.decision_log import DecisionLog
@@ -174,6 +175,43 @@ async def test_money_that_others_hold_is_worth_another_try(tmp_path: Path) -> No
     assert (caught.value.code, caught.value.type) == ("budget_reserved", "rate_limit_error")
     assert caught.value.response.headers["retry-after"] in {"1", "2"}
     assert "x-should-retry" not in caught.value.response.headers
+
+
+def fails_while_a_reservation_is_waited_for(sidecar: Sidecar, client: LedgerClient, upstream: str) -> None:
+    """Have that upstream of the model `m` left alone from the moment on at which the next reservation was granted."""
+    context, reserve = sidecar.application[CONTEXT], client.reserve
+    served = context.served(sidecar.serving.current)
+    (target,) = (served.targets[place] for place in served.places["m"] if place.upstream == upstream)
+
+    async def reserve_and_fail(*arguments: Any) -> Any:
+        client.reserve = reserve  # type: ignore[method-assign]
+        answer = await reserve(*arguments)
+        context.health.pause(target.key, 30)
+        return answer
+
+    client.reserve = reserve_and_fail  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("another", [True, False])
+async def test_an_upstream_that_fails_while_the_ledger_is_asked_is_not_asked_any_more(
+    another: bool, tmp_path: Path
+) -> None:
+    async with (
+        running_upstream(answers(counted=usage(7, 5))) as failing,
+        running_upstream(answers(counted=usage(7, 5))) as healthy,
+        ledger_client(SqliteBackend(tmp_path).open("uid"), tmp_path) as client,
+    ):
+        upstreams = (upstream_of(failing.url, "first"), upstream_of(healthy.url, "second"))[: 1 + another]
+        snapshot = snapshot_of(model_of("m", *upstreams), budgets=(budget(10**9),))
+        async with running_sidecar(snapshot, ledgers=OneLedger(client)) as sidecar:
+            fails_while_a_reservation_is_waited_for(sidecar, client, "first")
+            answer = await sidecar.ask()
+            await settled(sidecar, "0.000017" if another else "0")
+    assert not failing.asked
+    assert len(healthy.asked) == another
+    if not another:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_healthy_upstream")
+        assert 29 <= int(answer.headers["retry-after"]) <= 30
 
 
 async def test_the_answer_is_clamped_to_what_is_left(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ class AttemptLog:
         """The id that the next attempt will have, under which it can be reserved before it starts."""
         return f"{self._request_id}-{self._started + 1}"
 
+    def next_given_up(self) -> None:
+        """Note that what was reserved under the next id was given back; another one is used from now on."""
+        self._started += 1
+
     def attempt_started(self, model: str, upstream: str) -> Attempt:
         """Announce an attempt before anything of it is sent."""
         attempt = Attempt(self.next_id, model, upstream)

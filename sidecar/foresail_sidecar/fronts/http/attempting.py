@@ -42,6 +42,8 @@ from foresail_sidecar.upstreams.targets import Target
 
 # The longest pause after which a request asks the upstream again that asked for it.
 _LONGEST_WAIT_SECONDS: Final = 2.0
+# Each of them waits at most about a second, in which upstreams may begin to fail.
+_MOST_ADMISSIONS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,12 @@ class Attempts:
         if not chances:
             raise Refused(self._nobody_healthy(places))
         try:
-            chance = await self._admitted(chances)
+            chance = await self._admitted_in_time(chances, places)
         except NotAdmitted as said_no:
             record_not_admitted(self._exchange, said_no.refusal, said_no.left_out)
             raise Refused(limit_errors.refusal(said_no.refusal)) from None
+        if chance is None:
+            raise Refused(self._nobody_healthy(places))
         number = 1
         while True:
             try:
@@ -104,11 +108,13 @@ class Attempts:
             if not chances:
                 raise Refused(problem)
             try:
-                following = await self._admitted(chances)
+                following = await self._admitted_in_time(chances, places)
             except NotAdmitted as said_no:
                 # What failed says more than that there is no room for another attempt.
                 record_not_admitted(self._exchange, said_no.refusal, said_no.left_out)
                 raise Refused(problem) from None
+            if following is None:
+                raise Refused(problem)
             record_retry(self._context.memory, self._exchange, failed.failure, following.candidate)
             chance, number = following, number + 1
 
@@ -132,7 +138,7 @@ class Attempts:
             if place.model in enough:
                 continue
             target = self._considered.served.targets[place]
-            if not self._context.health.available(target.key) or now >= self._began + target.timeouts.total:
+            if not self._can_be_asked(target, now):
                 continue
             candidate, model = self._affordable(place.model), self._snapshot.model(place.model)
             if candidate is None or model is None:
@@ -143,6 +149,24 @@ class Attempts:
                 if not self._policy.budgets:
                     break
         return found
+
+    def _can_be_asked(self, target: Target, now: float) -> bool:
+        return self._context.health.available(target.key) and now < self._began + target.timeouts.total
+
+    async def _admitted_in_time(self, chances: Sequence[_Chance], places: Sequence[Place]) -> _Chance | None:
+        """Return what `_admitted` does if it can still be asked after the wait for it, else another one; None if nothing is left."""
+        now = asyncio.get_running_loop().time
+        for _ in range(_MOST_ADMISSIONS):
+            chance = await self._admitted(chances)
+            if self._can_be_asked(chance.target, now()):
+                return chance
+            if chance.reservation is not None:
+                chance.reservation.settle(None, sent=False)
+                self._exchange.attempts.next_given_up()
+            chances = self._chances(places)
+            if not chances:
+                break
+        return None
 
     async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
         """Return the first chance for which budgets and limits have room, reserved; raise `NotAdmitted` if there is none."""
