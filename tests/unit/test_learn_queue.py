@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 
 import pytest
 
@@ -99,6 +101,60 @@ async def test_an_idle_queue_always_tries_so_that_a_bad_estimate_mends_itself() 
     queue.finished(1e6)
     queue.admit([entry(deadline=1.001)], 1.0)
     assert len(queue.next_batch(1.0)) == 1
+
+
+async def test_what_would_be_late_when_done_gives_way_to_what_is_not_but_never_to_nothing() -> None:
+    queue = BatchQueue(max_entries=10, max_batch_tokens=100)
+    queue.admit([entry(deadline=1e9)], 0.0)
+    queue.next_batch(0.0)
+    queue.finished(0.5)  # 10 tokens: about a hundredth of a second per token, smoothed
+    late, patient = entry(tokens=100, deadline=1.5), entry(tokens=100, deadline=9.0)
+    queue.admit([late, patient], 0.0)
+    assert queue.next_batch(1.0) == [patient]
+    with pytest.raises(DeadlineExceeded):
+        late.future.result()
+    alone = entry(tokens=100, deadline=2.5)
+    queue.finished(1.0)
+    queue.admit([alone], 2.0)
+    assert queue.next_batch(2.0) == [alone]
+
+
+@pytest.mark.parametrize("rate", [50, 100, 150, 300, 1000])
+async def test_under_any_load_work_in_time_is_done_and_hardly_anybody_waits_in_vain(rate: int) -> None:
+    """A worker of 140 texts per second, give or take, that is asked `rate` times a second for estimates within 250 ms."""
+    draw = random.Random(rate)
+    queue = BatchQueue(max_entries=512, max_batch_tokens=128)
+    arrivals = list(itertools.accumulate(draw.expovariate(rate) for _ in range(2000)))
+    in_time = refused = 0
+    free = took = 0.0
+    running: list[Entry] = []
+    waiting: list[Entry] = []
+
+    def work_until(now: float) -> None:
+        nonlocal free, took, in_time, running
+        while free <= now:
+            if running:
+                queue.finished(took)
+                in_time += sum(free <= each.deadline for each in running)
+            running = queue.next_batch(free)
+            if not running:
+                return
+            took = sum(draw.uniform(0.7, 1.3) / 140 for _ in running)
+            free += took
+
+    for now in arrivals:
+        work_until(now)
+        free = free if running else now
+        waiting.append(entry(tokens=draw.randint(100, 156), deadline=now + 0.25))
+        try:
+            queue.admit(waiting[-1:], now)
+        except DeadlineExceeded:
+            refused += 1
+        work_until(now)
+    work_until(float("inf"))
+    in_vain = len(arrivals) - in_time - refused
+    assert in_vain <= 0.01 * len(arrivals)
+    assert in_time >= 0.97 * min(len(arrivals), 140 * arrivals[-1])
 
 
 async def test_all_that_waits_can_be_failed() -> None:

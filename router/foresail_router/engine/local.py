@@ -44,7 +44,7 @@ class EngineSettings:
 
     threads: int | None = None
     max_queued: int = 512
-    max_batch_tokens: int = 512
+    max_batch_tokens: int = 128
     cache_entries: int = 10_000
 
 

@@ -20,6 +20,8 @@ Row = NDArray[np.float64]
 # Estimates are smoothed over about five batches.
 _SMOOTHING = 0.2
 _FIRST_SECONDS_PER_TOKEN = 1e-4
+# How much longer than estimated work is taken to be: refused too early costs one estimate, too late the whole deadline for nothing.
+_CAUTION = 1.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,29 +60,33 @@ class BatchQueue:
         if len(self._entries) + len(entries) > self._max_entries:
             raise ScorerOverloaded(f"{len(self._entries)} texts are waiting already")
         wait = self.wait(now)
-        # What is ahead counts, not the work itself: an idle worker always tries, so a bad estimate mends itself.
-        if wait > 0 and now + wait >= min(entry.deadline for entry in entries):
+        own = self._seconds(sum(entry.tokens for entry in entries))
+        # An idle worker always tries, so a bad estimate mends itself.
+        if wait > 0 and now + _CAUTION * (wait + own) >= min(entry.deadline for entry in entries):
             raise DeadlineExceeded(f"the texts ahead will take about {1000 * wait:.0f} ms")
         self._entries.extend(entries)
 
     def wait(self, now: float) -> float:
         """Return the seconds that the entries ahead of a new one will probably take."""
         queued = sum(entry.tokens for entry in self._entries if not entry.future.done())
-        running = self._running_tokens * self._seconds_per_token
-        left = max(0.0, running - (now - self._running_since)) if self._running_tokens else 0.0
-        return queued * self._seconds_per_token + left
+        left = max(0.0, self._seconds(self._running_tokens) - (now - self._running_since))
+        return self._seconds(queued) + left
 
     def next_batch(self, now: float) -> list[Entry]:
-        """Take the next entries within the token budget, at least one if any is left; drop what was cancelled, fail what is late."""
+        """Take the next entries within the token budget, at least one if any is left; drop what was cancelled, fail what is late.
+
+        Late is also what would be by the time that it is done, where others wait that may not be.
+        """
         batch: list[Entry] = []
         tokens = 0
         while self._entries:
             entry = self._entries[0]
+            done = now + (self._seconds(tokens + entry.tokens) if len(self._entries) > 1 else 0.0)
             if entry.future.done():
                 self._entries.popleft()
-            elif entry.deadline <= now:
+            elif entry.deadline <= done:
                 self._entries.popleft().future.set_exception(
-                    DeadlineExceeded("the deadline passed while the text waited")
+                    DeadlineExceeded("the deadline would have passed before the text's turn was over")
                 )
             elif batch and tokens + entry.tokens > self._max_batch_tokens:
                 break
@@ -89,6 +95,9 @@ class BatchQueue:
                 tokens += entry.tokens
         self._running_tokens, self._running_since = tokens, now
         return batch
+
+    def _seconds(self, tokens: int) -> float:
+        return tokens * self._seconds_per_token
 
     def finished(self, seconds: float) -> None:
         """Learn how long the batch took that was taken last."""

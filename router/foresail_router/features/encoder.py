@@ -71,7 +71,7 @@ class OnnxEncoder:
         vectors: Vectors | None = None
         for start in range(0, len(order), self._batch):
             chosen = order[start : start + self._batch]
-            part = self._run([rows[index] for index in chosen])
+            part = self.run([rows[index] for index in chosen])
             if vectors is None:
                 vectors = np.empty((len(rows), part.shape[1]), dtype=np.float32)
             vectors[chosen] = part
@@ -79,7 +79,8 @@ class OnnxEncoder:
                 progress(len(chosen))
         return np.empty((0, 0), dtype=np.float32) if vectors is None else vectors
 
-    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
+    def run(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        """Return one row of unit length per row of token ids: the forward pass alone."""
         longest = max(len(row) for row in rows)
         ids = np.zeros((len(rows), longest), dtype=np.int64)
         mask = np.zeros_like(ids)
