@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+PROOF_ARGS ?=
 
 # The machine's own uv where it runs, else one in a virtual environment of its own; never another Python than python3.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .cache/bootstrap/bin/uv)
@@ -82,3 +83,7 @@ e2e: environment cluster-binaries ## Install the chart on a one-node cluster and
 .PHONY: bench
 bench: environment ## Measure what the sidecar adds to a request: latency, CPU, memory (5 minutes; BENCH_ARGS=--write)
 	$(RUN) python -m tests.bench.run $(BENCH_ARGS)
+
+.PHONY: proof
+proof: environment ## Prove that limits on money hold while everything is killed (35 minutes; PROOF_ARGS=--quick: 3, --write)
+	$(RUN) python -m tests.proof.run $(PROOF_ARGS)

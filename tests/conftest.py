@@ -1,4 +1,6 @@
-"""Counts the tests of a run by kind, turns a run that skipped any into a failed one, and lets children be interrupted."""
+"""Counts the tests of a run by kind, turns a run that skipped any into a failed one, lets children be interrupted, and says which
+examples Hypothesis tries.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,13 @@ import signal
 from collections import defaultdict
 
 import pytest
+from hypothesis import settings
+
+# Everybody's run tries the same examples, so that a change and not chance makes a test fail. The proof tries others each time.
+settings.register_profile("test", derandomize=True, deadline=None)
+settings.register_profile("proof", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile("proof-quick", max_examples=50, deadline=None, print_blob=True)
+settings.load_profile("test")
 
 
 def pytest_configure() -> None:

@@ -33,6 +33,8 @@ from foresail_sidecar.ledger.interface import (
 )
 
 LEASE_MS = 3_600_000
+# As many as a test may take the time for; where examples are drawn anew, as many as the profile says.
+EXAMPLES = 25
 # The first window is over before the second begins, as far as a ledger can tell: only one of them holds now.
 WINDOWS = (CalendarSpan(((1_000, FAR_MS),)), CalendarSpan(((1_000, 2_000), (2_000, FAR_MS))))
 DAYS = RollingSpan(60 * 86_400_000, 86_400_000)
@@ -225,6 +227,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 def test_a_ledger_does_what_the_model_does(backend: Backend) -> None:
     loop = asyncio.new_event_loop()
     machine = type("Machine", (LedgerMachine,), {"backend": backend, "loop": loop})
-    limits = settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    examples = EXAMPLES if settings().derandomize else settings().max_examples
+    limits = settings(max_examples=examples, stateful_step_count=30, suppress_health_check=list(HealthCheck))
     with contextlib.closing(loop):
         run_state_machine_as_test(machine, settings=limits)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import random
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -71,29 +71,25 @@ class Trouble:
     stand: Stand
     done: Counter[str] = field(default_factory=Counter)
     spared: int = 0
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def perform(self, faults: Sequence[Fault]) -> None:
         """Perform all of them, each in its time, and wait until everything runs again."""
         began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
-            busy: set[str] = set()
             for fault in faults:
                 await asyncio.sleep(max(0.0, began + fault.at - asyncio.get_running_loop().time()))
-                tasks.create_task(self._perform(fault, busy))
+                tasks.create_task(self._perform(fault))
 
-    async def _perform(self, fault: Fault, busy: set[str]) -> None:
+    async def _perform(self, fault: Fault) -> None:
         name, child = self._befallen(fault)
-        if name in busy:
-            return
-        busy.add(name)
-        self.done[fault.kind] += 1
-        try:
+        # One after the other: what is away cannot be killed.
+        async with self._locks[name]:
+            self.done[fault.kind] += 1
             if child is not None:
                 await self._befall(fault, child)
             else:
                 await self._befall_redis(fault)
-        finally:
-            busy.discard(name)
 
     def _befallen(self, fault: Fault) -> tuple[str, Child | None]:
         if fault.kind in (KILL_REDIS, END_REDIS, STALL_REDIS):

@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import redis as redis_client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from tests.proof.setting import BUCKET_MS, MINUTE, SPAN_MS, UID
 
 from foresail_sidecar.ledger.sqlite.schema import ledger_path
@@ -84,7 +86,12 @@ class RedisReader:
     def __init__(self, port: int, accounts: Iterable[str]) -> None:
         self._accounts = tuple(accounts)
         self._redis = redis_client.Redis(
-            "127.0.0.1", port, socket_timeout=_READ_SECONDS, socket_connect_timeout=_READ_SECONDS
+            "127.0.0.1",
+            port,
+            socket_timeout=_READ_SECONDS,
+            socket_connect_timeout=_READ_SECONDS,
+            # A read that fails is counted, and not repeated until it succeeds.
+            retry=Retry(NoBackoff(), 0),
         )
         self._prefix = f"{{foresail:{quote(UID, safe='')}}}:"
 

@@ -77,15 +77,14 @@ async def _parts(folder: Path, options: argparse.Namespace) -> AsyncGenerator[Pa
 
 
 def _load(backend: Backend, options: argparse.Namespace) -> Load:
-    # One replica with a file does not serve as much as four with a Redis.
-    minute = 60_000_000 if backend.shared else 40_000_000
+    # Small enough that budgets run out, large enough that a thousand requests are answered.
     if options.quick:
-        return Load(options.clients, 30, 3.0, 4.0, minute // 2, options.seed)
-    return Load(options.clients, 240 if backend.shared else 150, 5.0, 2.5, minute, options.seed)
+        return Load(options.clients, 30, 3.0, 4.0, 200_000_000, options.seed)
+    return Load(options.clients, 240 if backend.shared else 150, 5.0, 2.5, 300_000_000, options.seed)
 
 
 def _soak_load(options: argparse.Namespace) -> Load:
-    return Load(options.clients, options.soak * 60, 15.0, 5.0, 30_000_000, options.seed)
+    return Load(options.clients, options.soak * 60, 15.0, 5.0, 150_000_000, options.seed)
 
 
 def _property_test(options: argparse.Namespace) -> Part:

@@ -16,6 +16,7 @@ from tests.proof.ledgers import Poll, Record
 
 REPORTED: Final = "Reported"
 RELEASED: Final = "Released"
+ABANDONED: Final = "Abandoned"
 _AT_LEAST: Final = frozenset({"Counted", "Assumed", "Expired"})
 # A refusal is logged some time after the ledger's answer: when the line is written, and the polls are 50 ms apart or more.
 _BEFORE_SECONDS: Final = 5.0
@@ -119,8 +120,8 @@ def settled_as_billed(bills: Mapping[str, int], records: Mapping[str, Sequence[R
         # What stands for the attempt: a tombstone stands beside what went on without the ledger's consent.
         standing = [record for record in mine if record.state != "abandoned"] or list(mine)
         settled = sum(_settled(record) for record in standing)
-        bases = "+".join(sorted({record.basis or record.state for record in standing})) or "none"
-        if bill is not None or bases not in (RELEASED, "Abandoned"):
+        bases = "+".join(sorted({_basis(record) for record in standing})) or "none"
+        if bill is not None or bases not in (RELEASED, ABANDONED):
             counts[bases] += 1
             settled_sums[bases] += settled
             billed_sums[bases] += bill or 0
@@ -263,6 +264,10 @@ def served_enough(outcomes: Mapping[str, int], *, least: int, forbidden: Iterabl
         offenders.append(f"{outcomes.get('200', 0)} requests were answered, not {least}")
     most = sorted(outcomes.items(), key=lambda each: -each[1])
     return Verdict("what clients got", ", ".join(f"{count} x {name}" for name, count in most), tuple(offenders))
+
+
+def _basis(record: Record) -> str:
+    return ABANDONED if record.state == "abandoned" else record.basis or record.state
 
 
 def _settled(record: Record) -> int:
