@@ -82,8 +82,9 @@ async def test_then_to_the_next_candidate_which_is_no_fallback_after_a_failure(
         async with serving(tmp_path, cheap, dear, log=log, fallback=fallback) as sidecar:
             models = [(await sidecar.ask()).headers["x-foresail-model"] for _ in range(2)]
             named = await sidecar.ask(model="cheap")
+            counted = await sidecar.metric("foresail_eliminations_total", model="cheap", reason="RateLimited")
     log.close()
-    assert models == ["cheap", "dear"]
+    assert (models, counted) == (["cheap", "dear"], 2)
     assert (named.status_code, named.json()["error"]["code"]) == (429, "upstream_limit")
     eliminated = [[one["eliminated"] for one in line["candidates"]] for line in lines_of(path)]
     assert eliminated == [[None, None], ["RateLimited", None], ["RateLimited", "NotRequested"]]

@@ -169,8 +169,10 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
 
 def record_end(memory: Memory, exchange: Exchange, status: int | None) -> None:
     """Count the request and write its line; `status` is what the client was answered, None if it left before."""
-    model = NO_MODEL if exchange.chosen is None else exchange.chosen.model
-    memory.metrics.requests.labels(_policy(exchange), model, exchange.outcome.value).inc()
+    policy, model = _policy(exchange), NO_MODEL if exchange.chosen is None else exchange.chosen.model
+    memory.metrics.requests.labels(policy, model, exchange.outcome.value).inc()
+    for left_out, reason in exchange.left_out.items():
+        memory.metrics.eliminations.labels(policy, left_out, reason.value).inc()
     if memory.decision_log is not None:
         seconds = time.perf_counter() - exchange.began
         memory.decision_log.write(decision_line(exchange, datetime.now(UTC), status, seconds))
