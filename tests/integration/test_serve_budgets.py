@@ -86,6 +86,29 @@ async def test_what_was_spent_outlives_a_killed_process_and_a_new_amount_keeps_i
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
+async def test_workers_show_no_budget_that_was_taken_away(tmp_path: Path) -> None:
+    arguments = ("-f", tmp_path / "all.yaml", "--state", tmp_path / "state", "--workers", "2")
+    async with running_upstream(ANSWER) as upstream:
+        declared = [FIVE_CENTS | {"name": name} for name in ("stays", "goes")]
+        write(tmp_path / "all.yaml", pool(models(upstream.url)), policy(costLimits={"budgets": declared}))
+        async with serving(tmp_path, *arguments, "--decision-log", tmp_path / "log") as served:
+
+            async def shown(*expected: str) -> bool:
+                exposed = (await served.http.get("/metrics", headers={"Connection": "close"})).text
+                samples = [line for line in exposed.splitlines() if line.startswith("foresail_budget_dollars{")]
+                return sorted(samples) == sorted(
+                    f'foresail_budget_dollars{{budget="{name}",part="{part}",policy="policy"}} {value}'
+                    for name in expected
+                    for part, value in (("amount", 0.05), ("spent", 0.0), ("reserved", 0.0))
+                )
+
+            await eventually(lambda: shown("stays", "goes"), "both budgets are shown", PATIENCE_SECONDS)
+            write(tmp_path / "all.yaml", pool(models(upstream.url)), policy(costLimits={"budgets": declared[:1]}))
+            await eventually(lambda: shown("stays"), "one budget is gone", PATIENCE_SECONDS)
+            write(tmp_path / "all.yaml", pool(models(upstream.url)), policy())
+            await eventually(shown, "no budget is left", PATIENCE_SECONDS)
+
+
 async def test_workers_share_one_budget(tmp_path: Path) -> None:
     arguments = ("-f", tmp_path / "all.yaml", "--state", tmp_path / "state", "--workers", "2")
     async with running_upstream(ANSWER) as upstream:

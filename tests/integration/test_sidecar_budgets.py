@@ -281,6 +281,21 @@ async def test_an_observed_budget_counts_and_never_refuses(tmp_path: Path) -> No
             assert (await settled(sidecar, "0.000017"))["remaining_usd"] == "0"
 
 
+async def test_the_metrics_show_the_budgets_that_there_are(tmp_path: Path) -> None:
+    async with running_upstream(answers(counted=usage(7, 5))) as upstream:
+        model = model_of("m", upstream_of(upstream.url))
+        both = (budget(10**9, "day"), budget(2 * 10**9, "month"))
+        async with serving(snapshot_of(model, budgets=both), tmp_path) as sidecar:
+            await sidecar.ask()
+            name = "foresail_budget_dollars"
+            shown = [await sidecar.metric(name, budget=each, part="amount") for each in ("day", "month")]
+            sidecar.serving.current = state_of(snapshot_of(model, budgets=both[1:]))
+            one_left = [await sidecar.metric(name, budget=each) > 0 for each in ("day", "month")]
+            sidecar.serving.current = state_of(snapshot_of(model))
+            none_left = f"{name}{{" in (await sidecar.http.get("/metrics")).text
+    assert (shown, one_left, none_left) == ([1, 2], [False, True], False)
+
+
 async def test_forty_at_once_never_spend_more_than_the_budget(tmp_path: Path) -> None:
     async with running_upstream(answers(counted=usage(11, 100))) as upstream:
         model = model_of("m", upstream_of(upstream.url), min_output_tokens=100)

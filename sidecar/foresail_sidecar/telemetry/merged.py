@@ -5,6 +5,7 @@ Owns those files' names and how their values are put together. It must not know 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from prometheus_client.values import MultiProcessValue
 
 # Where the library looks for the directory.
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+# What a gauge is set to that is not there any more, for what processes keep in files cannot be taken out.
+GONE: Final = math.nan
 
 _TRIES = 3
 
@@ -43,7 +47,7 @@ def merged_registry(directory: Path) -> CollectorRegistry:
 
 
 class _Merged(Collector):
-    """Adds counters and histograms up, gauges as each was made to be; a gauge with labels that is 0 everywhere is left out."""
+    """Adds counters and histograms up, gauges as each was made to be; what is gone is left out, as is an info that is 0 everywhere."""
 
     def __init__(self, directory: Path) -> None:
         self._collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
@@ -51,7 +55,10 @@ class _Merged(Collector):
     def collect(self) -> Iterator[Metric]:
         for metric in self._read():
             if metric.type == "gauge":
-                metric.samples = [sample for sample in metric.samples if sample.value or not sample.labels]
+                info = metric.name.endswith("_info")
+                metric.samples = [
+                    sample for sample in metric.samples if not math.isnan(sample.value) and (sample.value or not info)
+                ]
             yield metric
 
     def describe(self) -> Iterator[Metric]:

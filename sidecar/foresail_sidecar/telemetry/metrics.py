@@ -13,11 +13,12 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from foresail_sidecar.telemetry.merged import merged_registry
+from foresail_sidecar.telemetry.merged import GONE, merged_registry
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 NO_MODEL: Final = ""
 
+_BUDGET_PARTS = ("amount", "spent", "reserved")
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ANSWER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -133,6 +134,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._snapshot: tuple[str, str, str] | None = None
+        self._budgets: set[tuple[str, str, str]] = set()
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, those of all workers together where there are several."""
@@ -171,12 +173,18 @@ class Metrics:
         self.ledger_durable.set(durable)
 
     def show_budgets(self, policy: str, budgets: Iterable[tuple[str, int, int, int]]) -> None:
-        """Show these budgets: name, amount, spent and reserved, in nano-dollars. Of several processes, the last word counts."""
-        if self._exposed is self.registry:
-            self.budget_dollars.clear()
+        """Show these budgets, and these alone: name, amount, spent and reserved, in nano-dollars. Of several processes, the last word counts."""
+        before, self._budgets = self._budgets, set()
         for name, *amounts in budgets:
-            for part, nano_dollars in zip(("amount", "spent", "reserved"), amounts, strict=True):
-                self.budget_dollars.labels(policy, name, part).set(nano_dollars / 1e9)
+            for part, nano_dollars in zip(_BUDGET_PARTS, amounts, strict=True):
+                labels = policy, name, part
+                self._budgets.add(labels)
+                self.budget_dollars.labels(*labels).set(nano_dollars / 1e9)
+        for labels in before - self._budgets:
+            if self._exposed is self.registry:
+                self.budget_dollars.remove(*labels)
+            else:
+                self.budget_dollars.labels(*labels).set(GONE)
 
     def serve_snapshot(self, policy: str, snapshot_hash: str, artifact_digest: str) -> None:
         """Show this snapshot, and this alone, as the one that is served."""
@@ -185,7 +193,7 @@ class Metrics:
             if self._exposed is self.registry:
                 self.snapshot.clear()
             else:
-                # What several processes show can only be set; what is 0 everywhere is left out when it is asked for.
+                # What several processes show can only be set; an info that is 0 everywhere is left out when it is asked for.
                 self.snapshot.labels(*self._snapshot).set(0)
         self._snapshot = now
         self.snapshot.labels(*now).set(1)

@@ -76,9 +76,8 @@ class Context:
 
     def _show_budgets(self, state: ServingState) -> None:
         budgets, ledger = self.served(state).policy.budgets, self.ledgers.of(state)
-        if ledger is None:
-            return
-        seen = ((budget.rule, ledger.seen(budget.account(""))) for budget in budgets.each if not budget.rule.per_tenant)
+        shared = [] if ledger is None else [budget for budget in budgets.each if not budget.rule.per_tenant]
+        seen = [(budget.rule, ledger.seen(budget.account(""))) for budget in shared if ledger is not None]
         rows = [(rule.name, rule.amount, usage.spent, usage.reserved) for rule, usage in seen if usage is not None]
         self.memory.metrics.show_budgets(state.snapshot.policy, rows)
 
