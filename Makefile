@@ -81,7 +81,7 @@ e2e: environment cluster-binaries ## Install the chart on a one-node cluster and
 	$(RUN) pytest tests/e2e -s --timeout 1500 $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: environment ## Measure what the sidecar adds to a request: latency, CPU, memory (5 minutes; BENCH_ARGS=--write)
+bench: environment ## Measure the gateway beside others: latency, CPU, memory, streams (25 minutes; BENCH_ARGS="--quick" or --write)
 	$(RUN) python -m tests.bench.run $(BENCH_ARGS)
 
 .PHONY: proof

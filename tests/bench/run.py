@@ -1,161 +1,131 @@
-"""`make bench`: what the sidecar adds to a request, in time, CPU and memory, against the same upstream asked directly.
+"""`make bench`: what a gateway adds to a request in time, CPU and memory, Foresail beside others, against the upstream asked directly.
 
-Gateways run on one core, the upstream and the load on another. Everything is measured in interleaved rounds, so that a slow minute of
-the machine falls on all of them alike; what is added is the difference within a round.
+Gateways run on one core, the upstream and the load on another. Rounds are interleaved, so that a slow minute of the machine falls on all
+rows alike. Owns the command line and the order of things; the parts know what they measure.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import report
-from tests.bench.gateways import Row, gateways, trained_router
-from tests.bench.places import GATEWAY_CORE, LOAD_CORE, Used, built_wire, load, shown, started, used
+from tests.bench import exchanges, leaving, memory, page, peers, streams, workers
+from tests.bench.gateways import ROWS, Row
+from tests.bench.places import GATEWAY_CORE, LOAD_CORE, awake, built_wire, cache_folder, mock
+from tests.bench.results import FILE, Results
+from tests.bench.setting import FULL, QUICK, Bench, Figures
 
-TARGET = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "sidecar.md"
+Measure = Callable[[Bench, Row, Figures], Figures]
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
-    """One way to ask: connections at the same time, the upstream's delay, requests per round (fewer for a learned policy)."""
+class Part:
+    """One part: what measures a row in a round, the rows that it is for, and in how many rounds at most."""
 
-    name: str
-    concurrency: int
-    delay_milliseconds: int
-    requests: int
-    learned_requests: int
+    measure: Measure
+    rows: tuple[str, ...]
+    most_rounds: int = 99
 
 
-SCENARIOS = (
-    Scenario("1 at a time, upstream takes 20 ms", 1, 20, 150, 150),
-    Scenario("32 at a time, upstream takes 20 ms", 32, 20, 1600, 640),
-    Scenario("32 at a time, upstream takes 0 ms", 32, 0, 2400, 640),
-)
-
-
-@dataclass(slots=True)
-class Samples:
-    """What the rounds gave for one row of one scenario. Times in milliseconds."""
-
-    learned: bool
-    p50: list[float] = field(default_factory=list)
-    p99: list[float] = field(default_factory=list)
-    added_p50: list[float] = field(default_factory=list)
-    added_p99: list[float] = field(default_factory=list)
-    per_second: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    overhead_p50: list[float] = field(default_factory=list)
-    overhead_p99: list[float] = field(default_factory=list)
-    fallbacks: int = 0
-    requests: int = 0
+_ALL = tuple(row.key for row in ROWS)
+_GATEWAYS = tuple(key for key in _ALL if key != "direct")
+_OURS = tuple(key for key in _ALL if key.startswith("foresail"))
+PARTS = {
+    "json": Part(exchanges.measure, _ALL),
+    "streams": Part(streams.measure, _ALL),
+    "memory": Part(memory.measure_idle, _GATEWAYS),
+    "workers": Part(workers.measure, _OURS),
+    "cancellation": Part(leaving.measure, _GATEWAYS),
+    "growth": Part(memory.measure_growth, ("foresail-sqlite",), most_rounds=1),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; `--write` also writes the page of the documentation."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help=f"write {TARGET.name} in docs/benchmarks")
-    parser.add_argument("--json", action="store_true", help="print all samples as JSON after the table")
-    options = parser.parse_args(arguments)
-    began, load_before = time.monotonic(), os.getloadavg()[0]
-    wire = built_wire()
-    with tempfile.TemporaryDirectory(prefix="foresail-bench-") as scratch:
-        folder = Path(scratch)
-        samples, peaks = measure(wire, folder, options.rounds)
-    facts = report.Facts(
-        date=datetime.now(UTC).date().isoformat(),
-        machine=f"{_cpu_model()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
-        cores=(GATEWAY_CORE, LOAD_CORE),
-        rounds=options.rounds,
-        seconds=time.monotonic() - began,
-        load_average=(load_before, os.getloadavg()[0]),
-    )
-    page = report.page(facts, samples, peaks)
-    print(page)
-    if options.json:
-        print(json.dumps(report.as_data(facts, samples, peaks), indent=2))
+    """Measure, keep the figures, and print the tables; `--write` keeps them in the repository and writes the page."""
+    options = _options(arguments)
+    path = FILE if options.write else cache_folder() / ("quick.json" if options.quick else "gateway.json")
+    results = Results.read(path)
+    wanted = options.rows or list(_ALL)
+    for key in set(wanted) & set(peers.PEERS):
+        _install(results, key)
+    lengths = QUICK if options.quick else FULL
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foresail-bench-")))
+        wire = built_wire()
+        stack.enter_context(awake(wire, folder))
+        upstream = stack.enter_context(mock(wire, folder))
+        rows = tuple(row for row in ROWS if row.key in wanted and row.key not in results.missing())
+        bench = Bench(wire, upstream, folder, lengths, rows)
+        for name in options.only or PARTS:
+            run_part(bench, results, name, options.rounds or lengths.rounds, resume=options.resume)
     if options.write:
-        TARGET.parent.mkdir(parents=True, exist_ok=True)
-        TARGET.write_text(page)
+        page.write(results)
+    print(page.tables(results))
+    print(f"figures: {path}")
     return 0
 
 
-def measure(wire: Path, folder: Path, rounds: int) -> tuple[dict[str, dict[str, Samples]], dict[str, float]]:
-    """Return the samples by scenario and row, and each row's peak memory in MiB."""
-    router = trained_router(folder)
-    with contextlib.ExitStack() as stack:
-        rows_of: dict[int, tuple[Row, ...]] = {}
-        for delay in sorted({scenario.delay_milliseconds for scenario in SCENARIOS}):
-            mock = [wire, "mock", f"-delay={delay}ms"]
-            _, said = stack.enter_context(started(mock, LOAD_CORE, folder / f"mock-{delay}.log", "127.0.0.1:"))
-            rows_of[delay] = stack.enter_context(gateways(said.strip(), router, folder))
-            check_answers(wire, rows_of[delay])
-        samples = {scenario.name: {row.name: Samples(row.learned) for row in rows_of[0]} for scenario in SCENARIOS}
-        first = 0
-        for number in range(rounds):
-            for scenario in SCENARIOS:
-                rows = rows_of[scenario.delay_milliseconds]
-                # Every round begins with another row, so that none always comes after the same one.
-                turn = number % len(rows)
-                for row in rows[turn:] + rows[:turn]:
-                    first += 100_000
-                    ask(wire, scenario, row, samples[scenario.name][row.name], first)
-                add_differences(samples[scenario.name], rows[0].name)
-            print(f"round {number + 1} of {rounds} done", flush=True)
-        peaks = {
-            row.name: max(
-                used(each.process).peak_mebibytes
-                for rows in rows_of.values()
-                for each in rows
-                if each.name == row.name and each.process
-            )
-            for row in rows_of[0]
-            if row.process is not None
-        }
-    return samples, peaks
+def run_part(bench: Bench, results: Results, name: str, rounds: int, *, resume: bool) -> None:
+    """Measure one part in interleaved rounds; each row is kept as soon as it is measured."""
+    part = PARTS[name]
+    rows = [row for row in bench.rows if row.key in part.rows]
+    began, load_before = time.monotonic(), os.getloadavg()[0]
+    results.begin(name, [row.key for row in rows], rounds=min(rounds, part.most_rounds), resume=resume)
+    direct = next(row for row in ROWS if row.key == "direct")
+    for number in range(min(rounds, part.most_rounds)):
+        left = [row for row in rows if not results.has(name, number, row.key)]
+        calm: Figures = {}
+        if "direct" in part.rows and left:
+            results.add(name, number, "direct", part.measure(bench, direct, calm))
+        # Every round begins with another row, so that none always comes after the same one.
+        others = [row for row in left if row.key != "direct"]
+        turn = number % len(others) if others else 0
+        for row in others[turn:] + others[:turn]:
+            _measure_row(bench, results, name, number, row, calm)
+        print(f"{name}: round {number + 1} of {min(rounds, part.most_rounds)} done", flush=True)
+    results.state(name, _facts(time.monotonic() - began, load_before))
 
 
-def check_answers(wire: Path, rows: tuple[Row, ...]) -> None:
-    """End the run if a gateway's answer, whole or streamed, differs from the upstream's by a byte."""
-    for stream in (False, True):
-        expected = shown(wire, rows[0].address, stream=stream)
-        for row in rows[1:]:
-            if shown(wire, row.address, stream=stream) != expected:
-                raise SystemExit(f"{row.name} changes the bytes of {'a stream' if stream else 'an answer'}")
+def _measure_row(bench: Bench, results: Results, name: str, number: int, row: Row, calm: Figures) -> None:
+    try:
+        figures = PARTS[name].measure(bench, row, calm)
+    except (AssertionError, SystemExit, subprocess.TimeoutExpired) as failure:
+        # Told on the page; the other rows are measured all the same.
+        results.fail(name, row.key, f"round {number + 1}: {str(failure).splitlines()[0][:300]}")
+        print(f"{name} {number + 1} {row.key} FAILED: {failure}", flush=True)
+        return
+    results.add(name, number, row.key, figures)
+    shown = ", ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
+    print(f"{name} {number + 1} {row.key}: {shown}", flush=True)
 
 
-def ask(wire: Path, scenario: Scenario, row: Row, samples: Samples, first: int) -> None:
-    """Measure one row once and add what came out."""
-    requests = scenario.learned_requests if row.learned else scenario.requests
-    warm_up = 2 * scenario.concurrency
-    before = used(row.process) if row.process else Used(0, 0)
-    result = load(wire, row.address, concurrency=scenario.concurrency, requests=requests, warm_up=warm_up, first=first)
-    after = used(row.process) if row.process else Used(0, 0)
-    samples.p50.append(result["latency_p50_ms"])
-    samples.p99.append(result["latency_p99_ms"])
-    samples.per_second.append(result["requests"] / result["seconds"])
-    samples.cpu.append(1000 * (after.cpu_seconds - before.cpu_seconds) / (requests + warm_up))
-    samples.overhead_p50.append(result["overhead_p50_ms"])
-    samples.overhead_p99.append(result["overhead_p99_ms"])
-    samples.fallbacks += result["fallbacks"] if row.learned else 0
-    samples.requests += result["requests"]
+def _install(results: Results, key: str) -> None:
+    try:
+        peers.installed(peers.PEERS[key])
+    except peers.PeerMissing as reason:
+        results.miss(key, str(reason))
+        print(f"{peers.PEERS[key].name} is missing: {reason}", flush=True)
+    else:
+        results.miss(key, None)
 
 
-def add_differences(rows: dict[str, Samples], direct: str) -> None:
-    """Add, for the last round, what each row took longer than the upstream asked directly."""
-    for samples in rows.values():
-        samples.added_p50.append(samples.p50[-1] - rows[direct].p50[-1])
-        samples.added_p99.append(samples.p99[-1] - rows[direct].p99[-1])
+def _facts(seconds: float, load_before: float) -> dict[str, object]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
+        "cores": [GATEWAY_CORE, LOAD_CORE],
+        "seconds": round(seconds),
+        "load_average": [round(load_before, 1), round(os.getloadavg()[0], 1)],
+    }
 
 
 def _cpu_model() -> str:
@@ -163,6 +133,29 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, help=f"rounds (default: {FULL.rounds}, quick {QUICK.rounds})")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, to see that everything works; its figures mean little"
+    )
+    parser.add_argument(
+        "--rows", type=lambda text: text.split(","), help=f"rows, with commas (default: all): {', '.join(_ALL)}"
+    )
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), help=f"parts, with commas (default: all): {', '.join(PARTS)}"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier run ended")
+    parser.add_argument(
+        "--write", action="store_true", help=f"keep the figures in benchmarks/results/{FILE.name} and write the page"
+    )
+    options = parser.parse_args(arguments)
+    for given, known in ((options.rows or [], _ALL), (options.only or [], tuple(PARTS))):
+        if unknown := sorted(set(given) - set(known)):
+            parser.error(f"{', '.join(unknown)}: none of {', '.join(known)}")
+    return options
 
 
 if __name__ == "__main__":

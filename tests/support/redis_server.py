@@ -52,6 +52,12 @@ class RedisServer:
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *more: str) -> None:
         """Start it and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sort"
@@ -18,131 +19,188 @@ import (
 
 // Report is what one run of the load measured. Times are in milliseconds.
 type Report struct {
-	Requests    int     `json:"requests"`
-	Seconds     float64 `json:"seconds"`
-	LatencyP50  float64 `json:"latency_p50_ms"`
-	LatencyP99  float64 `json:"latency_p99_ms"`
-	OverheadP50 float64 `json:"overhead_p50_ms"`
-	OverheadP99 float64 `json:"overhead_p99_ms"`
+	Requests     int     `json:"requests"`
+	WarmUp       int     `json:"warm_up_requests"`
+	Seconds      float64 `json:"seconds"`
+	LatencyP50   float64 `json:"latency_p50_ms"`
+	LatencyP99   float64 `json:"latency_p99_ms"`
+	FirstByteP50 float64 `json:"first_byte_p50_ms"`
+	FirstByteP99 float64 `json:"first_byte_p99_ms"`
+	OverheadP50  float64 `json:"overhead_p50_ms"`
+	OverheadP99  float64 `json:"overhead_p99_ms"`
 	// Fallbacks counts answers whose decision was not learned; meaningful for a learned policy alone.
 	Fallbacks int `json:"fallbacks"`
 }
 
+// worker is one kept connection and what was measured on it.
 type worker struct {
-	latencies, overheads []float64
-	fallbacks            int
-	err                  error
+	connection                       net.Conn
+	reader                           *bufio.Reader
+	clock                            *timer
+	latencies, firstBytes, overheads []float64
+	fallbacks                        int
+	err                              error
 }
 
-// runLoad asks over kept connections, each prompt once, and checks every answer byte for byte against the first one.
+// plan says when requests begin and when to stop. With a rate, request i begins at i/rate after the start, whether or not the others
+// are answered, and its latency counts from then on: a gateway that stalls is not asked less and pays for all who wait.
+type plan struct {
+	started  time.Time
+	rate     float64
+	requests int64
+	deadline time.Time
+	taken    atomic.Int64
+}
+
+// next returns when the next request begins, and false if there is none.
+func (own *plan) next() (time.Time, bool) {
+	index := own.taken.Add(1) - 1
+	begin := time.Now()
+	if own.rate > 0 {
+		begin = own.started.Add(time.Duration(float64(index) / own.rate * float64(time.Second)))
+	}
+	return begin, index < own.requests && begin.Before(own.deadline)
+}
+
+// runLoad asks over kept connections, each prompt once, and checks every answer.
 func runLoad(arguments []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
-	address := flags.String("address", "", "address to ask")
-	model := flags.String("model", "auto", "model to ask for")
-	concurrency := flags.Int("concurrency", 1, "connections that ask at the same time")
-	requests := flags.Int("requests", 100, "requests that are measured")
-	warmUp := flags.Int("warm-up", 10, "requests before those")
-	first := flags.Int("first", 0, "number of the first prompt; prompts differ by their number")
-	streamed := flags.Bool("stream", false, "ask for streams")
+	prompts := asking(flags)
+	connections := flags.Int("concurrency", 1, "connections that ask at the same time, or that there are at most with -rate")
+	requests := flags.Int64("requests", math.MaxInt64, "requests that are measured")
+	seconds := flags.Float64("seconds", 60, "longest time in which measured requests begin")
+	warmUp := flags.Int64("warm-up", 10, "requests before those")
+	rate := flags.Float64("rate", 0, "requests that begin in a second, whether or not others are answered (0: each after the one before)")
+	expect := flags.String("expect", "", "what every answer must contain, instead of being the same as the first one")
 	show := flags.Bool("show", false, "ask once and print the answer's body instead of a report")
 	flags.Parse(arguments)
-	prompts := &source{model: *model, streamed: *streamed}
-	prompts.next.Store(int64(*first))
+	prompts.prepare()
+	check := &checker{expect: []byte(*expect)}
 	if *show {
-		return showOne(*address, prompts)
+		return showOne(prompts)
 	}
-	if err := failed(run(*address, prompts, *concurrency, *warmUp)); err != nil {
-		return err
-	}
-	started := time.Now()
-	workers := run(*address, prompts, *concurrency, *requests)
-	seconds := time.Since(started).Seconds()
-	if err := failed(workers); err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(summary(workers, seconds))
-}
-
-// source gives each request a prompt that no other one has, so that no cache answers for a router.
-type source struct {
-	model    string
-	streamed bool
-	next     atomic.Int64
-}
-
-func (prompts *source) request() []byte {
-	number := prompts.next.Add(1)
-	prompt := fmt.Sprintf("Case %08d. A train leaves at %d past nine and is %d minutes late. Which later connection can I still reach, "+
-		"if changing platforms takes me six minutes and the next ones leave at twenty, forty and fifty past? Explain in two sentences.",
-		number, number%60, number%17)
-	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%q}],"temperature":0,"max_tokens":64,"stream":%t}`,
-		prompts.model, prompt, prompts.streamed)
-	return []byte(fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		len(body), body))
-}
-
-func run(address string, prompts *source, concurrency, requests int) []*worker {
-	var waiting sync.WaitGroup
-	var left atomic.Int64
-	left.Store(int64(requests))
-	workers := make([]*worker, concurrency)
-	for index := range workers {
-		workers[index] = &worker{}
-		waiting.Add(1)
-		go func(own *worker) {
-			defer waiting.Done()
-			own.err = own.ask(address, prompts, &left)
-		}(workers[index])
-	}
-	waiting.Wait()
-	return workers
-}
-
-func (own *worker) ask(address string, prompts *source, left *atomic.Int64) error {
-	connection, err := net.Dial("tcp", address)
+	workers, err := connect(prompts.address, *connections)
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
-	reader := bufio.NewReader(connection)
-	var expected []byte
-	for left.Add(-1) >= 0 {
-		request := prompts.request()
-		started := time.Now()
-		if _, err := connection.Write(request); err != nil {
-			return err
-		}
-		got, err := readMessage(reader)
+	far := time.Now().Add(time.Hour)
+	if err := run(workers, prompts, &plan{requests: *warmUp, deadline: far}, check); err != nil {
+		return err
+	}
+	for _, each := range workers {
+		each.latencies, each.firstBytes, each.overheads, each.fallbacks = nil, nil, nil, 0
+	}
+	started := time.Now()
+	measured := &plan{started: started, rate: *rate, requests: *requests, deadline: started.Add(time.Duration(*seconds * float64(time.Second)))}
+	if err := run(workers, prompts, measured, check); err != nil {
+		return err
+	}
+	report := summary(workers, time.Since(started).Seconds())
+	report.WarmUp = int(*warmUp)
+	return json.NewEncoder(os.Stdout).Encode(report)
+}
+
+func connect(address string, connections int) ([]*worker, error) {
+	workers := make([]*worker, connections)
+	for index := range workers {
+		connection, err := net.Dial("tcp", address)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		own.latencies = append(own.latencies, milliseconds(time.Since(started)))
-		if !strings.Contains(got.start, " 200 ") {
-			return fmt.Errorf("%s: %.300s", got.start, got.body)
+		clock, err := newTimer()
+		if err != nil {
+			return nil, err
 		}
-		if expected == nil {
-			expected = got.body
-		}
-		if !bytes.Equal(expected, got.body) {
-			return fmt.Errorf("an answer differs from the first one: %.300s", got.body)
-		}
-		if overhead, err := strconv.ParseFloat(got.header["x-foresail-overhead-ms"], 64); err == nil {
-			own.overheads = append(own.overheads, overhead)
-		}
-		if got.header["x-foresail-basis"] != "Learned" {
-			own.fallbacks++
+		workers[index] = &worker{connection: connection, reader: bufio.NewReader(connection), clock: clock}
+	}
+	return workers, nil
+}
+
+func run(workers []*worker, prompts *source, measured *plan, check *checker) error {
+	var waiting sync.WaitGroup
+	for _, each := range workers {
+		waiting.Add(1)
+		go func() {
+			defer waiting.Done()
+			each.err = each.ask(prompts, measured, check)
+		}()
+	}
+	waiting.Wait()
+	for _, each := range workers {
+		if each.err != nil {
+			return each.err
 		}
 	}
 	return nil
 }
 
-func showOne(address string, prompts *source) error {
-	connection, err := net.Dial("tcp", address)
+func (own *worker) ask(prompts *source, measured *plan, check *checker) error {
+	for {
+		begin, more := measured.next()
+		if !more {
+			return nil
+		}
+		if measured.rate > 0 {
+			if err := own.clock.until(begin); err != nil {
+				return err
+			}
+		}
+		request, _ := prompts.request()
+		if _, err := own.connection.Write(request); err != nil {
+			return err
+		}
+		got, err := readMessage(own.reader)
+		if err != nil {
+			return err
+		}
+		own.latencies = append(own.latencies, milliseconds(time.Since(begin)))
+		own.firstBytes = append(own.firstBytes, milliseconds(got.firstByte.Sub(begin)))
+		if err := check.check(got); err != nil {
+			return err
+		}
+		own.note(got)
+	}
+}
+
+func (own *worker) note(got *message) {
+	if overhead, err := strconv.ParseFloat(got.header["x-foresail-overhead-ms"], 64); err == nil {
+		own.overheads = append(own.overheads, overhead)
+	}
+	if got.header["x-foresail-basis"] != "Learned" {
+		own.fallbacks++
+	}
+}
+
+// checker compares every answer with the first one byte for byte, or looks for a text in it.
+type checker struct {
+	expect []byte
+	first  atomic.Pointer[[]byte]
+}
+
+func (own *checker) check(got *message) error {
+	if !strings.Contains(got.start, " 200 ") {
+		return fmt.Errorf("%s: %.300s", got.start, got.body)
+	}
+	if len(own.expect) > 0 {
+		if !bytes.Contains(got.body, own.expect) {
+			return fmt.Errorf("an answer lacks %q: %.300s", own.expect, got.body)
+		}
+		return nil
+	}
+	if own.first.CompareAndSwap(nil, &got.body) || bytes.Equal(*own.first.Load(), got.body) {
+		return nil
+	}
+	return fmt.Errorf("an answer differs from the first one: %.300s", got.body)
+}
+
+func showOne(prompts *source) error {
+	connection, err := net.Dial("tcp", prompts.address)
 	if err != nil {
 		return err
 	}
 	defer connection.Close()
-	if _, err := connection.Write(prompts.request()); err != nil {
+	request, _ := prompts.request()
+	if _, err := connection.Write(request); err != nil {
 		return err
 	}
 	got, err := readMessage(bufio.NewReader(connection))
@@ -156,26 +214,19 @@ func showOne(address string, prompts *source) error {
 	return err
 }
 
-func failed(workers []*worker) error {
-	for _, each := range workers {
-		if each.err != nil {
-			return each.err
-		}
-	}
-	return nil
-}
-
 func summary(workers []*worker, seconds float64) Report {
-	var latencies, overheads []float64
+	var latencies, firstBytes, overheads []float64
 	fallbacks := 0
 	for _, each := range workers {
 		latencies = append(latencies, each.latencies...)
+		firstBytes = append(firstBytes, each.firstBytes...)
 		overheads = append(overheads, each.overheads...)
 		fallbacks += each.fallbacks
 	}
 	return Report{
 		Requests: len(latencies), Seconds: seconds, Fallbacks: fallbacks,
 		LatencyP50: quantile(latencies, 0.5), LatencyP99: quantile(latencies, 0.99),
+		FirstByteP50: quantile(firstBytes, 0.5), FirstByteP99: quantile(firstBytes, 0.99),
 		OverheadP50: quantile(overheads, 0.5), OverheadP99: quantile(overheads, 0.99),
 	}
 }
