@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.configurations import model, policy, pool, write
+from tests.support.redis_server import redis_server
 from tests.support.serving import Served, eventually, serving
 from tests.support.upstream import answers, running_upstream, usage
 
@@ -70,6 +71,27 @@ async def test_workers_agree_on_whom_to_distrust_and_the_next_start_knows_it(tmp
                 return await statuses(served, 1) == {200}
 
             await eventually(answers_again, "the model is trusted after its declaration changed", 30)
+
+
+async def test_replicas_on_one_redis_agree_on_whom_to_distrust(tmp_path: Path) -> None:
+    for name in ("redis", "one", "two"):
+        (tmp_path / name).mkdir()
+    async with running_upstream(answers(counted=usage(5, 101))) as upstream:
+        with redis_server(tmp_path / "redis") as port:
+            ledger = {"type": "Redis", "redis": {"url": f"redis://127.0.0.1:{port}"}}
+            declared = pool([model("m", upstream.url, price="1", tokenCount={"overheadTokens": 10})])
+            write(tmp_path / "all.yaml", declared, policy(costLimits={**CAP, "ledger": ledger}))
+            arguments = ("-f", tmp_path / "all.yaml", "--decision-log", tmp_path / "log", "--state")
+            async with (
+                serving(tmp_path / "one", *arguments, tmp_path / "one") as one,
+                serving(tmp_path / "two", *arguments, tmp_path / "two") as two,
+            ):
+                assert await statuses(one, 2) | await statuses(two, 1) == {200}
+
+                async def both_refuse() -> bool:
+                    return await eliminations(one, 1) | await eliminations(two, 1) == {"BoundExceeded"}
+
+                await eventually(both_refuse, "both replicas distrust the model", 30)
 
 
 async def test_the_calibration_is_there_after_a_restart(tmp_path: Path) -> None:

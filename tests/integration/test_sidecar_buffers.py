@@ -61,10 +61,12 @@ async def test_an_answer_that_would_exceed_the_total_is_refused_and_settled() ->
     ):
         answer = await sidecar.ask()
         assumed = await sidecar.metric("foresail_settled_dollars_total", basis="Assumed")
+        broke = await sidecar.metric("foresail_upstream_attempts_total", outcome="Broke")
         await nothing_is_held(sidecar)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
     # The upstream has worked for it.
     assert assumed > 0
+    assert broke == 1
 
 
 async def test_an_answer_is_held_until_its_client_has_read_it() -> None:
