@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +137,32 @@ async def test_a_lease_is_renewed_while_its_attempt_lives_and_ends_with_its_proc
     backend.pass_time(20_000)
     async with ledger_client(backend.open("uid"), tmp_path, pace=pace) as client:
         await becomes(client, 30)
+
+
+class KeepsWhatIsAbandoned(SqliteLedger):
+    """A ledger that is always too late to give anything back."""
+
+    async def abandon(self, attempt_ids: Sequence[str]) -> None:
+        raise LedgerUnavailable("too late")
+
+
+async def test_leases_are_renewed_also_while_nothing_can_be_given_back(path: Path, tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path)
+    metrics = LedgerCounts()
+    late = KeepsWhatIsAbandoned(path, busy_seconds=WAIT_SECONDS, clock_ms=lambda: backend.now_ms)
+    async with ledger_client(late, tmp_path, metrics=metrics, pace=replace(FAST, lease_ms=15_000)) as client:
+        await reserve(client, "lives", 30)
+        task = asyncio.create_task(client.reserve("leaves", budgets, option(20)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await until(lambda: metrics.calls["Abandon", "Unavailable"] > 0)
+        for _ in range(4):
+            backend.pass_time(5_000)
+            beats = metrics.calls["Renew", None]
+            await until(lambda beats=beats: metrics.calls["Renew", None] >= beats + 2)
+        usage = await used(client)
+        assert usage is not None
+        assert usage[1] >= 30
 
 
 async def test_a_stalled_ledger_is_unavailable_and_what_it_did_late_is_given_back(path: Path, tmp_path: Path) -> None:

@@ -244,6 +244,20 @@ async def test_what_has_ended_cannot_be_abandoned(two: Two) -> None:
     assert await two.used(budget(100)) == [(33, 0)]
 
 
+async def test_what_was_abandoned_too_late_is_given_back_after_its_lease(two: Two) -> None:
+    slots = Claim("u|m|a|slots", Held(), Measure.SLOTS, 5, amount=1)
+    request = two.request(budget(100), options=(option(60, claims=(slots,)),), lease_ms=50)
+    await two.first.reserve(request)
+    two.backend.pass_time(60)
+    await two.second.renew((), LEASE_MS)
+    assert await two.used(budget(100), slots) == [(60, 0), (0, 0)]
+    await two.first.abandon([request.attempt_id])
+    await two.first.abandon([request.attempt_id])
+    assert await two.used(budget(100), slots) == [(0, 0), (0, 0)]
+    with pytest.raises(Abandoned):
+        await two.first.reserve(request)
+
+
 async def test_a_lease_that_nobody_renews_becomes_spend_and_a_late_settlement_corrects_it(two: Two) -> None:
     slots = Claim("u|m|a|slots", Held(), Measure.SLOTS, 5, amount=1)
     request = two.request(budget(100), options=(option(60, claims=(slots,)),), lease_ms=50)

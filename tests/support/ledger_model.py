@@ -72,10 +72,13 @@ class LedgerModel:
 
     def abandon(self, attempt_id: str) -> None:
         attempt = self.attempts.get(attempt_id)
-        if attempt is not None and attempt.state != "reserved":
-            return
-        if attempt is not None:
+        if attempt is not None and attempt.state == "reserved":
             self._give_back(attempt)
+        elif attempt is not None and attempt.state == "ended" and attempt.revision == 0:
+            former, attempt.amounts = list(attempt.amounts), (0,) * len(attempt.entries)
+            self._spend(attempt, former)
+        elif attempt is not None:
+            return
         self.attempts[attempt_id] = Attempt("tombstone")
 
     def renew(self, attempt_id: str, lease_ms: int, now: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -38,11 +39,12 @@ from foresail_sidecar.ledger.journal import Journal
 from foresail_sidecar.ledger.restoration import Seen
 from foresail_sidecar.ledger.windows import slot_of
 
-_MOST_RENEWED_IN_A_CALL: Final = 500
+_MOST_IN_A_CALL: Final = 500
 _MOST_REVISIONS: Final = 10_000
 _MOST_ABANDONED: Final = 10_000
 _MOST_NOTES: Final = 64
 _CLOSING_SECONDS: Final = 5.0
+_COMPANY_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,6 @@ class LedgerClient:
 
     async def __aenter__(self) -> Self:
         self._deliveries.start()
-        # The first beat does not wait: until it has ended nobody knows whether the ledger is open.
-        self._hurry.set()
         self._heart = asyncio.create_task(self._beat_on(), name="foresail-ledger-heartbeat")
         return self
 
@@ -248,12 +248,11 @@ class LedgerClient:
             self._restored = self._generation = generation
 
     async def _beat_on(self) -> None:
-        renewed_at = time.monotonic()
+        # The first beat does not wait: until it has ended nobody knows whether the ledger is open.
+        due = renewed_at = time.monotonic()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace.heartbeat_seconds):
-                    await self._hurry.wait()
-            self._hurry.clear()
+            await self._give_back_until(due)
+            due = time.monotonic() + self._pace.heartbeat_seconds
             renews = time.monotonic() - renewed_at >= self._pace.renew_seconds
             # What failed is tried again with the next beat.
             with contextlib.suppress(LedgerError):
@@ -261,13 +260,29 @@ class LedgerClient:
                 if renews:
                     renewed_at = time.monotonic()
 
-    async def _beat(self, *, renews: bool) -> None:
-        if self._abandoned:
-            abandoned = list(self._abandoned)
-            await self._calls.call("Abandon", partial(self._ledger.abandon, abandoned))
-            for attempt_id in abandoned:
+    async def _give_back_until(self, due: float) -> None:
+        """Give back what is abandoned until the next beat, without the rest of a beat: many fail together when the ledger is late."""
+        while time.monotonic() < due:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - time.monotonic()):
+                    await self._hurry.wait()
+                    await asyncio.sleep(_COMPANY_SECONDS)
+            if self._hurry.is_set():
+                self._hurry.clear()
+                with contextlib.suppress(LedgerError):
+                    await self._give_back()
+
+    async def _give_back(self) -> None:
+        while self._abandoned:
+            some = list(itertools.islice(self._abandoned, _MOST_IN_A_CALL))
+            await self._calls.call("Abandon", partial(self._ledger.abandon, some))
+            for attempt_id in some:
                 self._abandoned.pop(attempt_id, None)
+
+    async def _beat(self, *, renews: bool) -> None:
+        # First of all: a lease that ends makes spend of what a living request holds.
         await self._renew(list(self._live) if renews else [])
+        await self._give_back()
         status = await self._calls.call("Status", self._ledger.status)
         self._faults = status.faults
         self._generation = max(self._generation, status.generation)
@@ -280,8 +295,8 @@ class LedgerClient:
 
     async def _renew(self, attempt_ids: Sequence[str]) -> None:
         # A beat without living reservations still ends the leases of processes that died.
-        for start in range(0, max(1, len(attempt_ids)), _MOST_RENEWED_IN_A_CALL):
-            chunk = attempt_ids[start : start + _MOST_RENEWED_IN_A_CALL]
+        for start in range(0, max(1, len(attempt_ids)), _MOST_IN_A_CALL):
+            chunk = attempt_ids[start : start + _MOST_IN_A_CALL]
             gone = await self._calls.call("Renew", partial(self._ledger.renew, chunk, self._pace.lease_ms))
             for attempt_id in gone:
                 self._live.pop(attempt_id, None)

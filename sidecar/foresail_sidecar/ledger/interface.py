@@ -291,8 +291,8 @@ class Ledger(Protocol):
         ...
 
     async def abandon(self, attempt_ids: Sequence[str]) -> None:
-        """Give back reservations whose answer never came, and refuse those that arrive later. Never call it for an
-        attempt of which anything was forwarded.
+        """Give back reservations whose answer never came, also where their leases have ended since, and refuse those
+        that arrive later. Never call it for an attempt of which anything was forwarded.
 
         Raises:
             LedgerClosed: the ledger is being restored; the lease will end the reservation.

@@ -33,6 +33,7 @@ from foresail_sidecar.ledger.windows import slot_of
 
 RECORDS_KEPT_MS: Final = 24 * 3_600_000
 TOMBSTONES_KEPT_MS: Final = 600_000
+EXPIRED: Final = "Expired"
 
 
 @dataclass(slots=True)
@@ -117,10 +118,13 @@ def abandon(unit: Unit, attempt_ids: Sequence[str]) -> None:
     require_open(unit)
     for attempt_id in attempt_ids:
         record = unit.record(attempt_id)
-        if record is not None and record.state != State.RESERVED:
-            continue
-        if record is not None:
+        if record is not None and record.state == State.RESERVED:
             _change(unit, record.entries, give_back=True, spend=(0,) * len(record.entries))
+        elif record is not None and record.state == State.ENDED and record.basis == EXPIRED:
+            # Its owner was too late to say so, but lives and sent nothing.
+            _change(unit, record.entries, give_back=False, spend=[-amount for amount in record.amounts])
+        elif record is not None:
+            continue
         due = unit.now_ms + TOMBSTONES_KEPT_MS
         unit.keep(Record(attempt_id, State.TOMBSTONE, due, unit.header.generation))
 
@@ -155,7 +159,7 @@ def sweep(unit: Unit, most: int) -> None:
 
 def record_expired(unit: Unit, record: Record) -> None:
     """Keep the record of a reservation that became spend: a late settlement corrects it."""
-    record.state, record.revision, record.basis = State.ENDED, 0, "Expired"
+    record.state, record.revision, record.basis = State.ENDED, 0, EXPIRED
     record.amounts = tuple(entry.amount for entry in record.entries)
     record.due = unit.now_ms + RECORDS_KEPT_MS
     unit.keep(record)

@@ -10,9 +10,15 @@ local any = false
 for _ = 1, number() do
   local id = text()
   local attempt = attempt_of(id)
-  if not attempt or attempt.state == 'reserved' then
+  -- Of one that expired, the owner was too late to say so, but lives and sent nothing.
+  local expired = attempt and attempt.state == 'ended' and attempt.basis == 'Expired'
+  if not attempt or attempt.state == 'reserved' or expired then
     for _, entry in ipairs(attempt and attempt.entries or {}) do
-      change(entry.account, entry.slot, entry.rolling, 0, -entry.amount, entry.ends)
+      if expired then
+        change(entry.account, entry.slot, entry.rolling, -entry.settled, 0, entry.ends)
+      else
+        change(entry.account, entry.slot, entry.rolling, 0, -entry.amount, entry.ends)
+      end
     end
     save(id, { state = 'abandoned', revision = 0, basis = 'Abandoned', option = 0, granted = 0, gen = ledger.gen, entries = {} })
     redis.call('ZREM', leases, id)
