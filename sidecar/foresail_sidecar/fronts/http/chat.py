@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 
 from aiohttp import web
 
@@ -31,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 async def complete_chat(request: web.Request) -> web.StreamResponse:
     """Answer one request, whatever happens to it."""
     context = request.app[CONTEXT]
-    exchange = Exchange(uuid.uuid4().hex)
+    exchange = Exchange(context.identities.new())
     status: int | None = None
     try:
         response = await _answer(context, request, exchange)

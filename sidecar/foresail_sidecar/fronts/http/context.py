@@ -10,6 +10,7 @@ from aiohttp import web
 
 from foresail_sidecar.configuration.state import ServingHolder, ServingState
 from foresail_sidecar.flow.admit import Admission
+from foresail_sidecar.flow.identities import Identities
 from foresail_sidecar.flow.record import Memory
 from foresail_sidecar.flow.retries import RetryBudget
 from foresail_sidecar.fronts.http import errors
@@ -51,6 +52,7 @@ class Context:
     in_flight: InFlight
     buffered: BufferedBytes
     ledgers: LedgerSource = field(default_factory=NoLedgers)
+    identities: Identities = field(default_factory=Identities)
     admission: Admission = field(default_factory=Admission)
     cache: ServedCache = field(default_factory=ServedCache)
     health: UpstreamHealth = field(default_factory=UpstreamHealth)

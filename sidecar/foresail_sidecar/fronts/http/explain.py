@@ -6,7 +6,6 @@ Owns the JSON of a decision. It must not know how one is taken.
 from __future__ import annotations
 
 import logging
-import uuid
 from typing import Any
 
 from aiohttp import web
@@ -34,7 +33,7 @@ async def explain_route(request: web.Request) -> web.Response:
     An error carries what was known by then, like those of requests that would be forwarded.
     """
     context = request.app[CONTEXT]
-    exchange = Exchange(uuid.uuid4().hex)
+    exchange = Exchange(context.identities.new())
     try:
         with context.in_flight.entered() as scope, context.buffered.holding() as held:
             async with scope:
