@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -25,8 +26,13 @@ _WRITTEN_AT_ONCE_BYTES = 1024 * 1024
 # Below the 5 seconds after which common servers close an idle connection, so that none is used while it closes.
 _KEEP_IDLE_CONNECTION_SECONDS = 3.0
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
-# Headers are ours to the last one: what the client did not send and we do not need is not made up.
-_NEVER_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class _CompleteRequest(aiohttp.ClientRequest):
+    """A request whose headers are ours to the last one: what the client did not send and we do not need is not made up."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add nothing."""
 
 
 class UpstreamAnswer:
@@ -42,11 +48,18 @@ class UpstreamAnswer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise `UpstreamFailure` if it breaks off or pauses for too long."""
-        content, idle, now = self._response.content, self._timeouts.idle, asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        content, idle, now = self._response.content, self._timeouts.idle, loop.time
         while True:
             try:
-                async with asyncio.timeout_at(min(now() + idle, self._deadline)):
-                    piece = await content.readany()
+                piece = content.read_nowait()
+                if not piece and not content.is_eof():
+                    # Streams wait for every piece, and a timer costs a third of a scope.
+                    timer = loop.call_at(min(now() + idle, self._deadline), content.set_exception, TimeoutError())
+                    try:
+                        piece = await content.readany()
+                    finally:
+                        timer.cancel()
             except TimeoutError:
                 late = f"took longer than {self._timeouts.total:g} s" if now() >= self._deadline else ""
                 raise UpstreamFailure(
@@ -98,7 +111,7 @@ class UpstreamClient:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER_BYTES,
-            skip_auto_headers=_NEVER_ADDED,
+            request_class=_CompleteRequest,
             trust_env=False,
         )
         return self
@@ -123,13 +136,13 @@ class UpstreamClient:
         deadline = now + timeouts.total if deadline is None else deadline
         try:
             async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)):
-                data = body if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
+                data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 response = await self._session.post(
                     target.url,
                     data=data,
                     headers=CIMultiDict(headers),
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=None),
+                    timeout=_only_to_connect(timeouts.connect),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
@@ -157,3 +170,9 @@ class UpstreamClient:
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
         return UpstreamAnswer(response, timeouts, deadline)
+
+
+@lru_cache(maxsize=256)
+def _only_to_connect(seconds: float) -> aiohttp.ClientTimeout:
+    """Return the bound on what is not bounded here."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds, sock_read=None)

@@ -18,16 +18,24 @@ async def read_body(request: web.Request, limit_bytes: int, seconds: float, held
     """
     if request.content_length is not None and request.content_length > limit_bytes:
         raise Refused(errors.too_large(limit_bytes))
-    pieces = []
-    length = 0
+    content, pieces, length = request.content, list[bytes](), 0
+
+    def keep(piece: bytes) -> None:
+        nonlocal length
+        length += len(piece)
+        if length > limit_bytes:
+            raise Refused(errors.too_large(limit_bytes))
+        held.take(len(piece))
+        pieces.append(piece)
+
     try:
-        async with asyncio.timeout(seconds):
-            while piece := await request.content.readany():
-                length += len(piece)
-                if length > limit_bytes:
-                    raise Refused(errors.too_large(limit_bytes))
-                held.take(len(piece))
-                pieces.append(piece)
+        if content.is_eof():
+            # Most bodies come together with their head: then there is nothing to wait for.
+            keep(content.read_nowait())
+        else:
+            async with asyncio.timeout(seconds):
+                while piece := await content.readany():
+                    keep(piece)
     except TimeoutError:
         raise Refused(errors.too_slow(seconds)) from None
     except (ClientPayloadError, web.RequestPayloadError):

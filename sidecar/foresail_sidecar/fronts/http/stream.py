@@ -9,6 +9,9 @@ import asyncio
 
 from aiohttp import web
 
+# With nothing unsent before it, so little is below what a connection buffers, and writing it waits for nobody.
+_NEVER_WAITS_BYTES = 16 * 1024
+
 
 class ClientLeft(Exception):
     """The client is gone, or reads nothing for too long; `stream` is what it was being sent."""
@@ -43,9 +46,15 @@ class RelayedStream(web.StreamResponse):
 
     async def relay(self, piece: bytes) -> None:
         """Send a piece now; raise `ClientLeft` if the client is gone or does not read."""
+        transport = self._request.transport if self._request is not None else None
         try:
-            async with asyncio.timeout(self._stalled_seconds):
+            # The head is of any size, and goes out with the first piece.
+            small = len(piece) <= _NEVER_WAITS_BYTES and self.body_length > 0
+            if small and transport is not None and not transport.get_write_buffer_size():
                 await self.write(piece)
+            else:
+                async with asyncio.timeout(self._stalled_seconds):
+                    await self.write(piece)
         except (ConnectionError, TimeoutError):
             self._abandon()
             raise ClientLeft(self) from None
