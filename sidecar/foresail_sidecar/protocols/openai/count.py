@@ -17,6 +17,9 @@ _ESCAPE_BYTES = len(r"\u0026")
 _MOST_MARKS = 2000
 
 
+_unescaped = json.JSONEncoder(ensure_ascii=False)
+
+
 def text_bytes(text: str) -> int:
     """Return the UTF-8 bytes of a text, or of its NFKC form where that is longer (never less, sometimes more, for extreme texts)."""
     if text.isascii():
@@ -36,7 +39,7 @@ def text_bytes(text: str) -> int:
 
 def json_bytes(value: Any) -> int:
     """Return the bytes of a value printed as JSON, unescaped, with a space after each comma and colon."""
-    return text_bytes(json.dumps(value, ensure_ascii=False))
+    return text_bytes(_unescaped.encode(value))
 
 
 def printed_bytes(value: Any) -> int:
