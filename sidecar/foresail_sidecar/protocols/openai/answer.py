@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
 from foresail_sidecar.protocols.openai.bodies import error_in
@@ -48,7 +50,7 @@ class WholeAnswer:
     def finish(self) -> Ending:
         """Return the whole body as the rest, if it is one JSON object."""
         value = None if self._too_large else _json(bytes(self._body))
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return Ending(EndingKind.CUT, b"")
         self.usage = usage_in(value)
         error = error_in(value)
@@ -101,7 +103,7 @@ class StreamedAnswer:
             self._done = True
             return event.raw
         value = _json(event.data)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return event.raw
         error = error_in(value)
         if error is not None or event.name == b"error":
@@ -110,7 +112,7 @@ class StreamedAnswer:
         choices = _choices(value)
         for choice in choices:
             self._take_choice(choice)
-        if not choices and isinstance(value.get("usage"), Mapping) and not self._wants_usage:
+        if not choices and isinstance(value.get("usage"), dict) and not self._wants_usage:
             return b""
         return event.raw
 
@@ -132,10 +134,15 @@ class StreamedAnswer:
 
 
 def _is_whole(data: bytes) -> bool:
-    return data.strip() == _DONE or isinstance(_json(data), Mapping)
+    return data.strip() == _DONE or isinstance(_json(data), dict)
 
 
 def _json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    # Some servers write what is not quite JSON, such as NaN, and their clients read it.
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -144,7 +151,7 @@ def _json(data: bytes) -> Any:
 
 def _choices(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     choices = value.get("choices")
-    return [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _generated_bytes(part: Any) -> int:
@@ -153,6 +160,6 @@ def _generated_bytes(part: Any) -> int:
         return len(part.encode("utf-8", "surrogatepass"))
     if isinstance(part, list):
         return sum(map(_generated_bytes, part))
-    if isinstance(part, Mapping):
+    if isinstance(part, dict):
         return sum(_generated_bytes(value) for name, value in part.items() if name not in _NOT_GENERATED)
     return 0

@@ -54,17 +54,17 @@ def read_error(body: bytes) -> UpstreamError:
     except (ValueError, RecursionError):
         return UpstreamError(_short(body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")))
     error = error_in(value)
-    if error is None and isinstance(value, Mapping):
+    if error is None and isinstance(value, dict):
         error = _fields(value)
     return error or UpstreamError(_short(json.dumps(value, ensure_ascii=False)))
 
 
 def error_in(value: Any) -> UpstreamError | None:
     """Return the error that a decoded body or event holds, or None if it is none."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     error = value.get("error")
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):
         return _fields(error)
     if error:
         return UpstreamError(_short(str(error)))

@@ -15,6 +15,8 @@ MOST_EVENT_BYTES = 1 << 20
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_END = 4
+# How nearly every event begins, with nothing but one line of data in it.
+_DATA = b"data: "
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -74,6 +76,8 @@ class EventReader:
 
 def read_event(raw: bytes) -> Event:
     """Return the event of those bytes."""
+    if raw.startswith(_DATA) and raw.endswith(b"\n\n") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+        return Event(raw, raw[len(_DATA) : -2], b"")
     data, name = [], b""
     for line in _LINE_END.split(raw.removeprefix(_BYTE_ORDER_MARK)):
         field, _, value = line.partition(b":")

@@ -17,7 +17,7 @@ def _number(value: Any) -> int | None:
 
 def _thinking(value: Any) -> int | None:
     """`thinking`: `{"type": "enabled", "budget_tokens": N}`, or `{"type": "disabled"}`."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     if value.keys() == {"type"} and value["type"] == "disabled":
         return 0
@@ -28,7 +28,7 @@ def _thinking(value: Any) -> int | None:
 
 def _reasoning(value: Any) -> int | None:
     """`reasoning`: `{"max_tokens": N}`, with nothing beside it but switches."""
-    if not isinstance(value, Mapping) or not value.keys() <= {"max_tokens", "enabled", "exclude"}:
+    if not isinstance(value, dict) or not value.keys() <= {"max_tokens", "enabled", "exclude"}:
         return None
     if not all(isinstance(value.get(switch, False), bool) for switch in ("enabled", "exclude")):
         return None

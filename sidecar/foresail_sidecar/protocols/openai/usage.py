@@ -15,7 +15,7 @@ _CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens")
 def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
     """Return the usage of a decoded body or event, or None. Some servers leave reasoning out of the completion, not out of the total."""
     usage = value.get("usage")
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     if not _is_count(prompt) or not _is_count(completion):
@@ -50,7 +50,7 @@ def _by_kind(prompt: int, output: int, usage: Mapping[str, Any], details: Mappin
 
 def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _count(value: Mapping[str, Any], name: str) -> int:
