@@ -51,6 +51,8 @@ class _Work:
     done: asyncio.Future[Any]
     patient: bool = False
     """Nobody waits for it: it may wait a little for company, since a commit costs the same for one and for many."""
+    attempts: tuple[str, ...] = ()
+    """Those whose records it reads."""
     expires: int = 0
     heals: bool = False
 
@@ -73,20 +75,24 @@ class SqliteLedger:
 
     async def reserve(self, request: ReserveRequest) -> Granted | Denied:
         """See `Ledger.reserve`."""
-        return await self._do(partial(transactions.reserve, request=request), expires=_EXPIRED_PER_RESERVE)
+        reservation = partial(transactions.reserve, request=request)
+        return await self._do(reservation, attempts=(request.attempt_id,), expires=_EXPIRED_PER_RESERVE)
 
     async def settle(self, settlements: Sequence[Settled]) -> tuple[Usage, ...]:
         """See `Ledger.settle`."""
-        return await self._do(partial(transactions.settle, settlements=settlements), patient=True)
+        settlement = partial(transactions.settle, settlements=settlements)
+        return await self._do(settlement, attempts=tuple(each.attempt_id for each in settlements), patient=True)
 
     async def abandon(self, attempt_ids: Sequence[str]) -> None:
         """See `Ledger.abandon`."""
-        await self._do(partial(transactions.abandon, attempt_ids=attempt_ids), patient=True)
+        await self._do(
+            partial(transactions.abandon, attempt_ids=attempt_ids), attempts=tuple(attempt_ids), patient=True
+        )
 
     async def renew(self, attempt_ids: Sequence[str], lease_ms: int) -> frozenset[str]:
         """See `Ledger.renew`."""
         renewal = partial(transactions.renew, attempt_ids=attempt_ids, lease_ms=lease_ms)
-        return await self._do(renewal, expires=_EXPIRED_PER_RENEWAL)
+        return await self._do(renewal, attempts=tuple(attempt_ids), expires=_EXPIRED_PER_RENEWAL)
 
     async def usage(self, claims: Sequence[Claim]) -> tuple[Usage, ...]:
         """See `Ledger.usage`."""
@@ -117,7 +123,13 @@ class SqliteLedger:
             self._thread = None
 
     async def _do(
-        self, run: Callable[[Unit], Result], *, patient: bool = False, expires: int = 0, heals: bool = False
+        self,
+        run: Callable[[Unit], Result],
+        *,
+        patient: bool = False,
+        attempts: tuple[str, ...] = (),
+        expires: int = 0,
+        heals: bool = False,
     ) -> Result:
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
@@ -127,7 +139,7 @@ class SqliteLedger:
             self._thread = threading.Thread(target=self._serve, name="foresail-ledger", daemon=True)
             self._thread.start()
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Work(run, done, patient, expires, heals))
+        self._queue.put(_Work(run, done, patient, attempts, expires, heals))
         return await done
 
     def _status(self, unit: Unit) -> Status:
@@ -189,6 +201,9 @@ class SqliteLedger:
         if lost is None:
             generations.open_when_due(unit)
             expires = sum(work.expires for work in batch)
+            attempts = [attempt_id for work in batch for attempt_id in work.attempts]
+            if attempts:
+                unit.look_up(attempts)
             if expires:
                 transactions.sweep(unit, min(expires, _EXPIRED_PER_RENEWAL))
         results: list[tuple[_Work, Any]] = []
