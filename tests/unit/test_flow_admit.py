@@ -320,6 +320,19 @@ async def test_a_minute_that_is_used_up_is_refused_until_its_oldest_use_leaves_i
         assert (await admit(client, Budgets(), "d", one)).candidate.model == "m"
 
 
+async def test_a_minute_whose_oldest_use_leaves_it_within_a_second_is_waited_for(tmp_path: Path) -> None:
+    backend, one = SqliteBackend(tmp_path), limited("m", SnapshotLimits(requests_per_minute=1))
+    backend.now_ms = 1_000_000_000_000
+    async with ledger_client(backend.open("uid"), tmp_path) as client:
+        settle(await admit(client, Budgets(), "a", one), 0)
+        backend.pass_time(60_200)
+        waiting = asyncio.create_task(admit(client, Budgets(), "b", one))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        backend.pass_time(800)
+        assert (await waiting).candidate.model == "m"
+
+
 async def test_what_needs_more_than_a_limit_is_goes_elsewhere_or_is_told_that_it_never_fits(
     ledger: LedgerClient,
 ) -> None:
