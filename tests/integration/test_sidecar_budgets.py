@@ -343,7 +343,7 @@ async def test_without_an_answer_of_the_ledger_only_free_models_go_on(tmp_path: 
             sidecar.serving.current = state_of(snapshot_of(paid, free, **declared))
             answered = await sidecar.ask("x")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
-    assert refused.headers["Retry-After"] == "1"
+    assert refused.headers["Retry-After"] in {"1", "2", "3"}
     assert (balance.status_code, balance.json()["error"]["code"]) == (503, "ledger_unavailable")
     assert answered.headers["x-foresail-model"] == "free"
 
@@ -361,7 +361,7 @@ async def test_while_a_ledger_is_restored_everybody_is_told_to_come_back_soon(tm
         backend.pass_time(2_000)
         for refused in (await sidecar.http.get("/v1/budgets"), await sidecar.ask()):
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_restoring")
-            assert 1 <= int(refused.headers["retry-after"]) <= 4
+            assert 1 <= int(refused.headers["retry-after"]) <= 6
         ready = await sidecar.http.get("/readyz")
         said = (ready.status_code, ready.json()["reason"])
         assert said == (503, "the ledger is being restored and opens in a few seconds")

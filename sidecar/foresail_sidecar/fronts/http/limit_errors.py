@@ -89,7 +89,9 @@ def _limited(refused: LimitRefusal) -> Problem:
 
 
 def _no_ledger(code: str, message: str, refused: BudgetRefusal) -> Problem:
-    headers = {"Retry-After": str(refused.retry_after_seconds)}
+    # A ledger that was too slow for all of them at once must not meet all of them again.
+    seconds = refused.retry_after_seconds + random.randrange(3)  # noqa: S311  no secret
+    headers = {"Retry-After": str(min(LONGEST_RETRY_AFTER_SECONDS, seconds))}
     return Problem(_UNAVAILABLE, SERVER_ERROR, code, message, RequestOutcome.LEDGER_UNAVAILABLE, None, headers)
 
 
