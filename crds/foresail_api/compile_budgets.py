@@ -28,12 +28,15 @@ def compiled_ledger(ledger: Ledger | None) -> SnapshotLedger:
         return SnapshotLedger()
     redis, storage = ledger.redis, ledger.storage
     secret = None if redis is None else redis.secret_ref
+    authorities = None if redis is None else redis.ca_secret_ref
     return SnapshotLedger(
         type=ledger.type,
         url=None if redis is None else redis.url,
         username=None if redis is None else redis.username,
         secret_name=None if secret is None else secret.name,
         secret_key=None if secret is None else secret.key,
+        ca_secret_name=None if authorities is None else authorities.name,
+        ca_secret_key=None if authorities is None else authorities.key,
         claim=None if storage is None else storage.volume_claim_name,
         timeout_milliseconds=ledger.timeout_milliseconds,
     )

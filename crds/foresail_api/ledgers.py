@@ -37,8 +37,13 @@ class OnLedgerUnavailable(StrEnum):
     FAIL_OPEN = "FailOpen"
 
 
+_CA_MESSAGE = "`caSecretRef` must be absent unless `url` begins with `rediss://`"
+
+
 class RedisLedger(ApiObject):
     """A Redis server that all pods share."""
+
+    cel: ClassVar = (rule("!has(self.caSecretRef) || self.url.startsWith('rediss://')", _CA_MESSAGE),)
 
     url: RedisUrl = Field(
         description="`redis://HOST:PORT`, with TLS `rediss://HOST:PORT`, and `/NUMBER` for another database than 0. Never a password."
@@ -47,6 +52,16 @@ class RedisLedger(ApiObject):
         None, description="User of the server's access list. The server's default user if absent."
     )
     secret_ref: SecretRef | None = Field(None, description="Where the password is kept. None is sent if absent.")
+    ca_secret_ref: SecretRef | None = Field(
+        None,
+        description="Where the certificates (PEM) are kept of the authorities that may have signed the server's; no others are trusted then. Those of the image if absent.",
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> RedisLedger:
+        if self.ca_secret_ref is not None and not self.url.startswith("rediss://"):
+            raise ValueError(_CA_MESSAGE)
+        return self
 
 
 class LedgerStorage(ApiObject):

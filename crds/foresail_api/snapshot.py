@@ -262,6 +262,9 @@ class Snapshot(Frozen):
                 # Added within this format: where nothing is limited, the text is that of before.
                 if upstream["limits"] is None:
                     del upstream["limits"]
+        for name in ("ca_secret_name", "ca_secret_key"):
+            if data["ledger"][name] is None:
+                del data["ledger"][name]
         return _canonical(data)
 
     def content_hash(self) -> str:

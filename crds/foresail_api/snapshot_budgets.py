@@ -49,7 +49,8 @@ class SnapshotBudget(Frozen):
 class SnapshotLedger(Frozen):
     """Where spend is kept. `url` is None for an embedded ledger, `claim` for one without a volume of its own.
 
-    The password of a Redis is in `secret_key` of `secret_name`; both are None where it needs none.
+    The password of a Redis is in `secret_key` of `secret_name`; both are None where it needs none. The certificates of the authorities
+    that may have signed its own are in `ca_secret_key` of `ca_secret_name`; both are None where those of the machine may.
     """
 
     type: LedgerType = LedgerType.EMBEDDED
@@ -57,5 +58,7 @@ class SnapshotLedger(Frozen):
     username: str | None = None
     secret_name: str | None = None
     secret_key: str | None = None
+    ca_secret_name: str | None = None
+    ca_secret_key: str | None = None
     claim: str | None = None
     timeout_milliseconds: int = 500

@@ -128,6 +128,7 @@ spec:
         url: rediss://redis.example.test:6380/1
         username: foresail
         secretRef: {name: redis, key: password}
+        caSecretRef: {name: redis-tls, key: ca.crt}
       timeoutMilliseconds: 200
     onLedgerUnavailable: FailOpen
   fallback: {maxAttempts: 2, models: Same, retryBudgetPercent: 10}
@@ -422,6 +423,13 @@ RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
         REMOVED,
         "spec.costLimits.ledger",
         "`redis` must be set if, and only if, `type` is `Redis`",
+    ),
+    (
+        "full policy",
+        (*LIMITS, "ledger", "redis", "url"),
+        "redis://redis.example.test:6379",
+        "spec.costLimits.ledger.redis",
+        "`caSecretRef` must be absent unless `url` begins with `rediss://`",
     ),
     (
         "full policy",

@@ -72,6 +72,8 @@ def test_a_budget_is_whole_nano_dollars() -> None:
         username="foresail",
         secret_name="redis",
         secret_key="password",
+        ca_secret_name="redis-tls",
+        ca_secret_key="ca.crt",
         timeout_milliseconds=200,
     )
     assert snapshot.on_ledger_unavailable is OnLedgerUnavailable.FAIL_OPEN

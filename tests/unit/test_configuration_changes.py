@@ -141,6 +141,15 @@ def test_a_ledger_without_its_password_is_a_warning_with_its_remedy(tmp_path: Pa
     assert "ledger/password" not in told(replace(served, credentials={("ledger", "password"): "x"}))
 
 
+def test_a_ledger_without_its_authorities_is_a_warning_with_its_remedy(tmp_path: Path) -> None:
+    reference = {"url": "rediss://127.0.0.1:1", "caSecretRef": {"name": "redis-tls", "key": "ca.crt"}}
+    bounded = CHEAP | {"tokenCount": {"overheadTokens": 10}}
+    costs = {"budgets": [FIVE], "ledger": {"type": "Redis", "redis": reference}}
+    served = state(tmp_path, bounded, costLimits=costs)
+    assert "it is not asked: no certificates redis-tls/ca.crt; put them into" in told(served)
+    assert "redis-tls/ca.crt" not in told(replace(served, credentials={("redis-tls", "ca.crt"): "x"}))
+
+
 def told(state: ServingState) -> str:
     return "\n".join(warnings(state))
 

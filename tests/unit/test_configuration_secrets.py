@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.support.certificates import Authority
+from tests.support.sidecar import bearer, model_of, snapshot_of, state_of, upstream_of
 
 from foresail_sidecar.configuration.secrets import (
     MAX_CREDENTIAL_BYTES,
@@ -14,6 +16,7 @@ from foresail_sidecar.configuration.secrets import (
     tenants_of,
     usable,
 )
+from foresail_sidecar.configuration.state import CERTIFICATE
 from foresail_sidecar.tenants.keys import hash_of_key, new_key
 
 
@@ -110,3 +113,22 @@ def test_only_the_named_secret_says_whose_keys_are_valid() -> None:
     nobody, faults = tenants_of(lines, None)
     assert nobody.tenant_of(named, 0) is None
     assert faults == ()
+
+
+def test_certificates_may_have_lines_and_are_nobody_s_credential(tmp_path: Path) -> None:
+    first, second = (Authority(tmp_path / name).certificate.read_text() for name in ("first", "second"))
+    put(tmp_path / "secrets", "redis-tls/ca.crt", (first + "\n# the next one\n" + second).encode())
+    values, faults = read_directory(tmp_path / "secrets")
+    assert faults == []
+    (value,) = values.values()
+    assert value.count(CERTIFICATE) == 2
+    upstream = upstream_of("http://127.0.0.1:9/v1", auth=bearer("redis-tls", "ca.crt"))
+    state = state_of(snapshot_of(model_of("m", upstream)), credentials=values)
+    assert state.models_without_credentials() == {"m"}
+
+
+def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "redis-tls/ca.crt", f"{CERTIFICATE}\nMIIB\n-----END CERTIFICATE-----\n".encode())
+    values, (fault,) = read_directory(tmp_path)
+    assert values == {}
+    assert "redis-tls/ca.crt holds certificates that cannot be read" in fault

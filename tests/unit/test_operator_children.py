@@ -97,6 +97,15 @@ def test_the_password_of_a_redis_is_mounted_beside_other_keys_of_its_secret() ->
     assert volume["secret"]["items"] == [{"key": "api-key", "path": "api-key"}, {"key": "redis", "path": "redis"}]
 
 
+def test_the_authorities_of_a_redis_are_mounted() -> None:
+    redis = {"url": "rediss://redis:6379", "caSecretRef": {"name": "redis-tls", "key": "ca.crt"}}
+    spec = pod(policy(costLimits={"ledger": {"type": "Redis", "redis": redis}}), pool())
+    (volume,) = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    assert (volume["secretName"], volume["items"]) == ("redis-tls", [{"key": "ca.crt", "path": "ca.crt"}])
+    paths = [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
+    assert "/etc/foresail/secrets/redis-tls" in paths
+
+
 def test_an_embedded_ledger_lies_on_its_volume_which_two_pods_never_share() -> None:
     stored = spec_of(policy(costLimits={"ledger": {"storage": {"volumeClaimName": "ledger"}}}), pool())
     spec = stored["template"]["spec"]

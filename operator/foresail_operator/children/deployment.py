@@ -81,6 +81,8 @@ def _named_keys(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     ledger = snapshot.ledger
     if ledger.secret_name is not None and ledger.secret_key is not None:
         yield ledger.secret_name, ledger.secret_key
+    if ledger.ca_secret_name is not None and ledger.ca_secret_key is not None:
+        yield ledger.ca_secret_name, ledger.ca_secret_key
 
 
 def deployment(policy: PolicyName, image: SidecarImage, mounts: Mounts, replicas: int) -> dict[str, Any]:

@@ -100,12 +100,18 @@ def _credential_warnings(state: ServingState) -> list[str]:
 
 def _ledger_warnings(state: ServingState) -> list[str]:
     ledger = state.snapshot.ledger
-    secret, key = ledger.secret_name, ledger.secret_key
-    if not state.snapshot.needs_ledger or secret is None or key is None or (secret, key) in state.credentials:
-        return []
+    wanted = {
+        "the ledger is asked without a password: no credential": (ledger.secret_name, ledger.secret_key),
+        "the ledger's certificate cannot be checked, so it is not asked: no certificates": (
+            ledger.ca_secret_name,
+            ledger.ca_secret_key,
+        ),
+    }
     return [
-        f"the ledger is asked without a password: no credential {secret}/{key}; put it into a file {secret}/{key} in the directory "
-        "of --secrets, or into a Secret manifest"
+        f"{words} {secret}/{key}; put them into a file {secret}/{key} in the directory of --secrets, or into a Secret manifest"
+        for words, (secret, key) in wanted.items()
+        if state.snapshot.needs_ledger and secret is not None and key is not None
+        if (secret, key) not in state.credentials
     ]
 
 

@@ -1,15 +1,16 @@
-"""Credentials from a directory of `<Secret name>/<key>` files, as Kubernetes mounts Secrets, and from Secret manifests.
+"""Credentials and certificates from a directory of `<Secret name>/<key>` files, as Kubernetes mounts Secrets, and from Secret manifests.
 
-Owns what a usable credential is, and which of them are tenants' keys. It must not know who needs one. No message here ever holds a value.
+Owns what a usable one is, and which of them are tenants' keys. It must not know who needs one. No message here ever holds a value.
 """
 
 from __future__ import annotations
 
 import itertools
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from foresail_sidecar.configuration.state import CredentialKey
+from foresail_sidecar.configuration.state import CERTIFICATE, CredentialKey
 from foresail_sidecar.tenants.directory import TenantDirectory, read_keys
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
@@ -80,10 +81,23 @@ def _take(values: dict[CredentialKey, str], faults: list[str], key: CredentialKe
     text = raw.decode("latin-1").rstrip("\r\n")
     if not text:
         faults.append(f"{source} is empty")
+    elif CERTIFICATE in text:
+        if not _are_certificates(text):
+            faults.append(f"{source} holds certificates that cannot be read")
+        else:
+            values[key] = text
     elif not (text.isascii() and text.isprintable()):
         faults.append(f"{source} holds characters that no header can carry; a credential is one line of ASCII")
     else:
         values[key] = text
+
+
+def _are_certificates(text: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _listed(directory: Path) -> list[Path]:

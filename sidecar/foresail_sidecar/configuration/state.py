@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotModel
 from foresail_router.decision.ratios import InputMeans
@@ -17,6 +18,9 @@ from foresail_router.engine.interface import Scorer
 from foresail_sidecar.tenants.directory import TenantDirectory
 
 CredentialKey = tuple[str, str]
+
+CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----"
+"""What is in the values that are certificates (PEM) and no credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,8 @@ class ArtifactFacts:
 class ServingState:
     """One policy with its pool, its credentials and its router. `artifact_error` says why a wanted artifact is not there.
 
-    `credentials` maps (Secret name, key) to the credential; they never show in a representation. `tenants` are those of the
-    Secret of keys that the snapshot names.
+    `credentials` maps (Secret name, key) to the credential, or to certificates; they never show in a representation. `tenants` are those
+    of the Secret of keys that the snapshot names.
     """
 
     snapshot: Snapshot
@@ -55,7 +59,8 @@ class ServingState:
 
     def credential(self, auth: SnapshotAuth) -> str | None:
         """Return the credential that an upstream wants, or None if it is missing."""
-        return self.credentials.get((auth.secret_name, auth.secret_key))
+        value = self.credentials.get((auth.secret_name, auth.secret_key))
+        return None if value is None or CERTIFICATE in value else value
 
     def missing_credentials(self, model: SnapshotModel) -> tuple[CredentialKey, ...]:
         """Return the (Secret name, key) of each credential that the model's upstreams want and that is not there."""

@@ -6,6 +6,8 @@ and no failed start.
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +21,15 @@ from foresail_sidecar.ledger.sqlite.schema import ledger_path
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
-    """Which ledger a policy asks for. Without a URL it is the embedded one."""
+    """Which ledger a policy asks for. Without a URL it is the embedded one.
+
+    `authorities` are the certificates (PEM) of whoever may have signed the server's; None: whom the machine trusts, empty: nobody.
+    """
 
     redis_url: str | None = None
     username: str | None = None
     timeout_milliseconds: int = 500
+    authorities: str | None = None
 
 
 async def open_ledger(settings: LedgerSettings, *, uid: str, password: str | None, directory: Path) -> Ledger:
@@ -35,7 +41,10 @@ async def open_ledger(settings: LedgerSettings, *, uid: str, password: str | Non
     deadline_seconds = settings.timeout_milliseconds / 1000
     if settings.redis_url is None:
         return await open_sqlite(ledger_path(directory, uid), busy_seconds=deadline_seconds)
-    redis = RedisSettings(settings.redis_url, settings.username, password, deadline_seconds)
+    tls = settings.redis_url.startswith("rediss://")
+    # Reads the machine's certificates from its disk.
+    trust = await asyncio.to_thread(_trust, settings.authorities) if tls else None
+    redis = RedisSettings(settings.redis_url, settings.username, password, deadline_seconds, trust)
     try:
         return RedisLedger(redis, uid)
     except ValueError:
@@ -43,3 +52,9 @@ async def open_ledger(settings: LedgerSettings, *, uid: str, password: str | Non
             f"costLimits.ledger.redis.url: `{settings.redis_url}` is not the address of a Redis; "
             "write `redis://HOST:PORT` or, with TLS, `rediss://HOST:PORT`"
         ) from None
+
+
+def _trust(authorities: str | None) -> ssl.SSLContext:
+    if authorities == "":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return ssl.create_default_context(cadata=authorities)

@@ -28,8 +28,8 @@ _CLOSING_SECONDS = 5.0
 
 _LOGGER = logging.getLogger(__name__)
 
-# The last part says whether it is needed, and not for notes alone.
-_Key = tuple[str, SnapshotLedger, str | None, bool]
+# Password, certificates, and whether it is needed, and not for notes alone.
+_Key = tuple[str, SnapshotLedger, str | None, str | None, bool]
 
 
 class _Unmeasured:
@@ -106,7 +106,7 @@ class Ledgers:
         await asyncio.gather(*(client.aclose(_CLOSING_SECONDS) for client in clients.values()))
 
     async def _opened(self, snapshot: Snapshot, key: _Key) -> LedgerClient:
-        uid, ledger, password, needed = key
+        uid, ledger, password, authorities, needed = key
         try:
             directory = self._directory or default_directory(snapshot)
         except RuntimeError:
@@ -117,7 +117,7 @@ class Ledgers:
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"cannot use the state directory {directory}: {reason}; choose another --state") from None
-        settings = LedgerSettings(ledger.url, ledger.username, ledger.timeout_milliseconds)
+        settings = LedgerSettings(ledger.url, ledger.username, ledger.timeout_milliseconds, authorities)
         try:
             opened = await open_ledger(settings, uid=uid, password=password, directory=directory)
         except BaseException:
@@ -150,10 +150,13 @@ def default_directory(snapshot: Snapshot) -> Path:
 
 def _key(state: ServingState) -> _Key:
     ledger = state.snapshot.ledger
-    password = None
+    password = authorities = None
     if ledger.secret_name is not None and ledger.secret_key is not None:
         password = state.credentials.get((ledger.secret_name, ledger.secret_key))
-    return state.snapshot.ledger_namespace, ledger, password, _needs_ledger(state)
+    if ledger.ca_secret_name is not None and ledger.ca_secret_key is not None:
+        # Where they are missing nobody is trusted: whom the machine trusts, the policy has excluded.
+        authorities = state.credentials.get((ledger.ca_secret_name, ledger.ca_secret_key), "")
+    return state.snapshot.ledger_namespace, ledger, password, authorities, _needs_ledger(state)
 
 
 def _needs_ledger(state: ServingState) -> bool:

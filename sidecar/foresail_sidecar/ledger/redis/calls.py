@@ -7,13 +7,15 @@ scripts mean.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from hiredis import pack_command
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
@@ -29,12 +31,24 @@ _MOST_WAITING: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """Where the Redis is, and how long any call may take. The password is in no message."""
+    """Where the Redis is, and how long any call may take. The password is in no message.
+
+    `trust` checks the certificate of a `rediss://` server; None: against the machine's authorities.
+    """
 
     url: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     deadline_seconds: float = 0.5
+    trust: ssl.SSLContext | None = field(default=None, repr=False)
+
+
+class _TrustingConnection(SSLConnection):
+    """A connection over TLS that shares one context with the others, instead of reading the machine's certificates again."""
+
+    def __init__(self, *, trust: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = trust
 
 
 @dataclass(slots=True)
@@ -49,19 +63,22 @@ class Calls:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._deadline = settings.deadline_seconds
-        self._redis = Redis.from_url(
-            settings.url,
-            username=settings.username,
-            password=settings.password,
-            protocol=2,
-            decode_responses=False,
+        options: dict[str, Any] = {
+            "username": settings.username,
+            "password": settings.password,
+            "protocol": 2,
+            "decode_responses": False,
             # One more than the batches in flight: the check of durability has its own.
-            max_connections=_MOST_CONNECTIONS + 1,
-            socket_timeout=self._deadline,
-            socket_connect_timeout=self._deadline,
+            "max_connections": _MOST_CONNECTIONS + 1,
+            "socket_timeout": self._deadline,
+            "socket_connect_timeout": self._deadline,
             # Repeating is decided above: a call that was late is not sent a second time behind its caller's back.
-            retry=Retry(NoBackoff(), 0),
-        )
+            "retry": Retry(NoBackoff(), 0),
+            **parse_url(settings.url),
+        }
+        if settings.trust is not None:
+            options |= {"connection_class": _TrustingConnection, "trust": settings.trust}
+        self._redis = Redis.from_pool(ConnectionPool(**options))
         self._waiting: deque[_Call] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._scheduled = False
