@@ -28,6 +28,8 @@ TEN_OF: dict[str, dict[str, int]] = {
 }
 AT_ONCE = 3
 CLIENTS = 40
+# Without its answer limits do not hold, and a busy machine is no reason.
+PATIENT = {"timeoutMilliseconds": 5000}
 PATIENCE_SECONDS = 60
 
 
@@ -55,7 +57,7 @@ def limited(name: str, url: str, limits: dict[str, int], *, price: str) -> Objec
 
 
 @contextlib.asynccontextmanager
-async def replicas(directory: Path, ledger: Object | None, count: int) -> AsyncIterator[Sequence[Served]]:
+async def replicas(directory: Path, count: int) -> AsyncIterator[Sequence[Served]]:
     """So many `foresail serve --workers 2` on the same files, once their ledger is open."""
     async with contextlib.AsyncExitStack() as stack:
         running = []
@@ -85,7 +87,7 @@ async def asked_at_once(served: Sequence[Served], name: str, requests: int) -> l
     return await asyncio.gather(*asking)
 
 
-async def every_limit_holds(directory: Path, ledger: Object | None, count: int) -> None:
+async def every_limit_holds(directory: Path, ledger: Object, count: int) -> None:
     counting = Counting()
     async with contextlib.AsyncExitStack() as stack:
         upstreams: dict[str, Upstream] = {
@@ -97,9 +99,9 @@ async def every_limit_holds(directory: Path, ledger: Object | None, count: int) 
             limited("by-money", upstreams["by-money"].url, {}, price="1"),
             limited("at-once", crowded.url, {"concurrentRequests": AT_ONCE}, price="0"),
         ]
-        costs: dict[str, Any] = {"budgets": [BUDGET]} | ({"ledger": ledger} if ledger else {})
+        costs: dict[str, Any] = {"budgets": [BUDGET], "ledger": ledger | PATIENT}
         write(directory / "all.yaml", pool(models), policy(costLimits=costs))
-        served = await stack.enter_async_context(replicas(directory, ledger, count))
+        served = await stack.enter_async_context(replicas(directory, count))
         for name, upstream in upstreams.items():
             said = await asked_at_once(served, name, CLIENTS)
             assert sum(one.status_code == 200 for one in said) == len(upstream.asked) == 10, name
@@ -130,4 +132,4 @@ async def test_two_replicas_of_two_workers_share_every_limit_on_a_redis(tmp_path
 
 
 async def test_two_workers_share_every_limit_in_a_file(tmp_path: Path) -> None:
-    await every_limit_holds(tmp_path, None, 1)
+    await every_limit_holds(tmp_path, {"type": "Embedded"}, 1)
