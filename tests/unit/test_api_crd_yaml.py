@@ -35,6 +35,10 @@ def test_the_committed_files_are_generated(capsys: pytest.CaptureFixture[str]) -
     assert {path.name for path in CRDS.glob("*.yaml")} == {kind.file_name for kind in KINDS}
 
 
+def test_the_files_have_no_anchors() -> None:
+    assert [path.name for path in CRDS.glob("*.yaml") if "&id" in path.read_text()] == []
+
+
 def test_a_stale_file_is_named_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "new"
     assert main(["crds", "--write", str(target)]) == 0
