@@ -18,10 +18,13 @@ from tests.proof.verdicts import Refusal
 
 @dataclass
 class Decisions:
-    """What the decision logs of all replicas say together. `torn` are lines that a kill left unfinished."""
+    """What the decision logs of all replicas say together: requests by outcome, those that took several attempts (`fallbacks`), and lines
+    that a kill left unfinished (`torn`).
+    """
 
     refusals: list[Refusal] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    fallbacks: int = 0
     torn: int = 0
 
 
@@ -36,6 +39,7 @@ def read_decisions(paths: Iterable[Path]) -> Decisions:
                 found.torn += 1
                 continue
             found.outcomes[line["outcome"]] += 1
+            found.fallbacks += len(line["attempts"]) > 1
             refused = line["budget_refusal"]
             if refused is not None and refused["budget"] is not None:
                 found.refusals.append(_refusal(line, refused))

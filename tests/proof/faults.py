@@ -64,12 +64,27 @@ def schedule(seed: int, seconds: float, every_seconds: float, kinds: Mapping[str
     return faults
 
 
+def restart_everything(seed: int, seconds: float, replicas: int, upstreams: int) -> list[Fault]:
+    """Return the faults that befall each replica, each upstream and Redis once, evenly over the time, killed or ended."""
+    choice = random.Random(seed)
+    befallen = [(choice.choice((KILL_REPLICA, END_REPLICA)), number) for number in range(replicas)]
+    befallen += [(choice.choice((KILL_UPSTREAM, END_UPSTREAM)), number) for number in range(upstreams)]
+    befallen += [(KILL_REDIS, 0), (END_REDIS, 0), (STALL_REDIS, 0)]
+    choice.shuffle(befallen)
+    pause = seconds / (len(befallen) + 1)
+    return [
+        Fault(pause * (number + 1), kind, whom, 0.2 + 1.3 * choice.random())
+        for number, (kind, whom) in enumerate(befallen)
+    ]
+
+
 @dataclass
 class Trouble:
-    """Performs a schedule. `spared` is how many of the replicas, the first ones, nothing befalls."""
+    """Performs a schedule. `done` counts by kind, `befallen` by the name of what it befell. `spared` is how many of the replicas, the first ones, nothing befalls."""
 
     stand: Stand
     done: Counter[str] = field(default_factory=Counter)
+    befallen: Counter[str] = field(default_factory=Counter)
     spared: int = 0
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
@@ -86,6 +101,7 @@ class Trouble:
         # One after the other: what is away cannot be killed.
         async with self._locks[name]:
             self.done[fault.kind] += 1
+            self.befallen[name] += 1
             if child is not None:
                 await self._befall(fault, child)
             else:

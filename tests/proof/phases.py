@@ -16,6 +16,7 @@ from typing import Final
 from tests.proof import clients, faults, verdicts
 from tests.proof.clients import Crowd
 from tests.proof.decisions import Decisions, read_decisions
+from tests.proof.faults import Fault
 from tests.proof.journal import read_bills
 from tests.proof.ledgers import Poll, Reader, Record, RedisReader, SqliteReader, Unreadable, Watch, by_attempt
 from tests.proof.replicas import Stand, standing
@@ -153,6 +154,7 @@ async def worst_case(folder: Path, backend: Backend, load: Load) -> Part:
         verdicts.all_connected(crowd.most_connected, load.clients),
         verdicts.answered_exactly(crowd.answered, len(bills), paid, load.clients),
         *always(running, setting, bills, records, decisions, last, polls),
+        verdicts.all_logged(crowd.outcomes, len(decisions.refusals)),
         verdicts.served_enough(crowd.outcomes, least=1, forbidden=_TROUBLE),
     ]
     return Part(f"{backend.name}: actual = worst case", time.monotonic() - began, checks)
@@ -173,6 +175,7 @@ async def tenth(folder: Path, backend: Backend, load: Load) -> Part:
         verdicts.all_connected(crowd.most_connected, load.clients),
         verdicts.spent_nearly_all(spent, setting.amounts[TOTAL], setting.least_worst_case),
         *always(running, setting, bills, records, decisions, last, polls),
+        verdicts.all_logged(crowd.outcomes, len(decisions.refusals)),
         verdicts.served_enough(crowd.outcomes, least=1, forbidden=_TROUBLE),
     ]
     return Part(f"{backend.name}: actual = a tenth of the worst case", time.monotonic() - began, checks)
@@ -184,7 +187,8 @@ async def trouble(folder: Path, backend: Backend, load: Load) -> Part:
     setting = faulty(load.minute, total_amount(load))
     async with scene(folder, backend, setting) as running:
         performing = faults.Trouble(running.stand)
-        await ask_in_trouble(running, performing, backend, load)
+        planned = faults.schedule(load.seed, load.seconds, load.fault_seconds, backend.kinds)
+        await ask_in_trouble(running, performing, planned, load)
         last = await after_leases(running)
         bills, records = running.bills(), await running.records()
     decisions, crowd, polls = running.decisions(), running.crowd, running.watch.polls
@@ -192,7 +196,7 @@ async def trouble(folder: Path, backend: Backend, load: Load) -> Part:
         verdicts.all_connected(crowd.most_connected, load.clients),
         *always(running, setting, bills, records, decisions, last, polls),
         verdicts.served_enough(crowd.outcomes, least=load.clients),
-        happened(performing, backend),
+        happened(performing, backend, decisions),
     ]
     return Part(f"{backend.name}: with faults", time.monotonic() - began, checks)
 
@@ -202,9 +206,8 @@ def total_amount(load: Load) -> int:
     return int(load.minute * (load.seconds / 60 + 1) * 0.85)
 
 
-async def ask_in_trouble(running: Scene, performing: faults.Trouble, backend: Backend, load: Load) -> None:
-    """Let clients ask for the load's time while its faults happen; all processes run again at the end."""
-    planned = faults.schedule(load.seed, load.seconds, load.fault_seconds, backend.kinds)
+async def ask_in_trouble(running: Scene, performing: faults.Trouble, planned: Sequence[Fault], load: Load) -> None:
+    """Let clients ask for the load's time while these faults happen; all processes run again at the end."""
     ended = asyncio.Event()
     asyncio.get_running_loop().call_later(load.seconds, ended.set)
     async with asyncio.TaskGroup() as tasks:
@@ -226,11 +229,12 @@ async def after_leases(running: Scene) -> Poll | None:
     return await running.settled(LEASE_SECONDS + AFTER_LEASE_SECONDS)
 
 
-def happened(performing: faults.Trouble, backend: Backend) -> Verdict:
-    """Every kind of fault happened."""
-    missing = tuple(f"no {kind}" for kind in backend.kinds if not performing.done[kind])
-    said = ", ".join(f"{count} x {kind}" for kind, count in performing.done.most_common())
-    return Verdict("every kind of fault happened", said, missing)
+def happened(performing: faults.Trouble, backend: Backend, decisions: Decisions) -> Verdict:
+    """Return whether every kind of fault happened, attempts fell back, and clients left."""
+    seen = {kind: performing.done[kind] for kind in backend.kinds}
+    return verdicts.all_seen(
+        {**seen, "fallbacks": decisions.fallbacks, "clients left": decisions.outcomes["ClientLeft"]}
+    )
 
 
 def always(

@@ -37,9 +37,14 @@ async def soak(folder: Path, load: Load) -> Part:
         performing = faults.Trouble(running.stand)
         first = replace(load, seconds=load.seconds * _RESTARTED_SHARE)
         rest = replace(load, seconds=load.seconds - first.seconds, seed=load.seed + 1)
-        await phases.ask_in_trouble(running, performing, REDIS, first)
+        stand = running.stand
+        everything = faults.restart_everything(load.seed, first.seconds, len(stand.replicas), len(stand.upstreams))
+        await phases.ask_in_trouble(running, performing, everything, first)
+        restarted = dict.fromkeys(["redis", *(child.name for child in (*stand.replicas, *stand.upstreams))], 0)
+        restarted |= performing.befallen
         performing.spared = _SURVIVORS
-        samples = await _sampled(running, phases.ask_in_trouble(running, performing, REDIS, rest))
+        planned = faults.schedule(rest.seed, rest.seconds, rest.fault_seconds, REDIS.kinds)
+        samples = await _sampled(running, phases.ask_in_trouble(running, performing, planned, rest))
         last = await phases.after_leases(running)
         bills, records = running.bills(), await running.records()
         stored = await asyncio.to_thread(running.reader().bytes_used)
@@ -48,7 +53,8 @@ async def soak(folder: Path, load: Load) -> Part:
         verdicts.all_connected(crowd.most_connected, load.clients),
         *phases.always(running, setting, bills, records, decisions, last, polls),
         verdicts.served_enough(crowd.outcomes, least=load.clients),
-        phases.happened(performing, REDIS),
+        phases.happened(performing, REDIS, decisions),
+        replace(verdicts.all_seen(restarted), what="everything was restarted before memory is watched"),
         verdicts.memory_is_flat(samples, percent=_FLAT_PERCENT, least_kibibytes=_LEAST_KIBIBYTES),
         Verdict("what the ledger keeps for a day", f"{stored / max(1, len(records)):.0f} bytes for each attempt"),
     ]

@@ -68,7 +68,7 @@ def never_exceeded(polls: Sequence[Poll], amounts: Mapping[str, int], away: int 
     if not polls:
         offenders.append("the ledger was never read")
     gaps = [after.seconds - before.seconds for before, after in pairwise(polls)]
-    gap = f", {1000 * statistics.median(gaps):.0f} ms apart" if gaps else ""
+    gap = f", {1000 * statistics.median(gaps):.0f} ms apart, at most {max(gaps):.1f} s" if gaps else ""
     most = ", ".join(f"{100 * highest[account] / amount:.3f} %" for account, amount in amounts.items())
     figures = f"{len(polls)} polls{gap} (+{away} unanswered); most {most} of the amount"
     return Verdict("(a) spent + reserved <= amount at every poll", figures, tuple(offenders))
@@ -255,6 +255,19 @@ def memory_is_flat(
         offenders.append("no process survived")
     what = f"memory is flat: last quarter <= {percent:g} % above the second"
     return Verdict(what, "; ".join(said), tuple(offenders))
+
+
+def all_seen(counts: Mapping[str, int]) -> Verdict:
+    """Everything that makes trouble happened at least once."""
+    said = ", ".join(f"{count} x {what}" for what, count in counts.items())
+    return Verdict("all kinds of trouble happened", said, tuple(what for what, count in counts.items() if not count))
+
+
+def all_logged(outcomes: Mapping[str, int], logged: int) -> Verdict:
+    """Each refusal that a client got has its line in a decision log, so that it was checked."""
+    got = outcomes.get("429 budget_reserved", 0) + outcomes.get("429 budget_exhausted", 0)
+    offenders = () if got == logged else (f"clients got {got} refusals, {logged} were logged",)
+    return Verdict("each refusal is in a decision log", f"{logged} of {got}", offenders)
 
 
 def served_enough(outcomes: Mapping[str, int], *, least: int, forbidden: Iterable[str] = ()) -> Verdict:

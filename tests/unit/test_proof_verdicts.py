@@ -198,6 +198,14 @@ def test_what_clients_must_not_get_fails() -> None:
     fails(verdicts.served_enough({"200": 10, "503": 1}, least=10, forbidden=["503"]), "1 times 503")
 
 
+def test_trouble_that_did_not_happen_and_refusals_that_were_not_logged_fail() -> None:
+    assert verdicts.all_seen({"kills": 1}).passed
+    fails(verdicts.all_seen({"kills": 1, "fallbacks": 0}), "fallbacks")
+    outcomes = {"429 budget_reserved": 2, "429 budget_exhausted": 3, "429 upstream_rate_limited": 9}
+    assert verdicts.all_logged(outcomes, 5).passed
+    fails(verdicts.all_logged(outcomes, 4), "4 were logged")
+
+
 def test_a_price_is_rounded_up_once() -> None:
     assert Price(1, 1, 1).nano(1, 0, 1) == 1
     assert Price(2000, 1000, 3000).nano(10, 4, 1) == 12 + 4 + 3
@@ -221,14 +229,14 @@ def test_a_decision_log_with_a_torn_line_is_read(tmp_path: Path) -> None:
         '{"time":"2026-03-01T00:00:01+00:00","decision_id":"d","outcome":"BudgetReserved","candidates":['
         '{"model":"small","eliminated":"OverBudget","worst_case_nano_dollars":80},'
         '{"model":"large","eliminated":null,"worst_case_nano_dollars":70}],'
-        '"budget_refusal":{"reason":"BudgetReserved","budget":"total","spent_nano_dollars":500,'
+        '"attempts":[{},{}],"budget_refusal":{"reason":"BudgetReserved","budget":"total","spent_nano_dollars":500,'
         '"reserved_nano_dollars":450,"limit_nano_dollars":1000,"needed_nano_dollars":51}}\n'
     )
     path = tmp_path / "log"
     path.write_text(line + line[:100] + "\n")
     found = read_decisions([path, tmp_path / "absent"])
     assert found.refusals == [refusal(seconds=1_772_323_201.0)]
-    assert found.torn == 1
+    assert (found.torn, found.fallbacks, found.outcomes["BudgetReserved"]) == (1, 1, 1)
 
 
 def test_a_schedule_follows_from_its_seed_and_begins_with_one_of_each_kind() -> None:
@@ -237,3 +245,11 @@ def test_a_schedule_follows_from_its_seed_and_begins_with_one_of_each_kind() -> 
     assert planned != faults.schedule(8, 120, 5.0, faults.SHARED)
     assert {fault.kind for fault in planned[: len(faults.SHARED)]} == set(faults.SHARED)
     assert all(0 < fault.at < 120 for fault in planned)
+
+
+def test_a_restart_of_everything_misses_nobody() -> None:
+    planned = faults.restart_everything(7, 100, 4, 3)
+    assert {fault.whom for fault in planned if "replica" in fault.kind} == {0, 1, 2, 3}
+    assert {fault.whom for fault in planned if "upstream" in fault.kind} == {0, 1, 2}
+    assert sum("Redis" in fault.kind for fault in planned) == 3
+    assert max(fault.at for fault in planned) < 100
