@@ -12,7 +12,7 @@ from tests.bench.setting import KILOBYTE, Bench, Figures
 
 SIZES = {"1kb": KILOBYTE, "64kb": 64 * KILOBYTE}
 BUSY_CONNECTIONS = 64
-OPEN_LOOP_CONNECTIONS = 256
+MOST_OPEN_LOOP_CONNECTIONS = 256
 EXPECTED = "quick brown fox"
 _WARM_UP = 200
 
@@ -63,7 +63,8 @@ def _busy(bench: Bench, target: Target) -> Figures:
     figures: Figures = {}
     for name, size in SIZES.items():
         bench.mock.set(answer=size)
-        flags = {"concurrency": BUSY_CONNECTIONS, "seconds": bench.lengths.throughput_seconds, "size": size}
+        seconds = bench.lengths.throughput_seconds / (1 if size == KILOBYTE else 2)
+        flags = {"concurrency": BUSY_CONNECTIONS, "seconds": seconds, "size": size}
         _, found = bench.loaded(target, **flags, warm_up=_WARM_UP, **expectation(target))
         figures |= {f"{figure}_{name}": value for figure, value in found.items()}
     return figures
@@ -73,7 +74,8 @@ def _one_at_a_time(bench: Bench, target: Target) -> Figures:
     figures: Figures = {}
     for name, size in SIZES.items():
         bench.mock.set(answer=size, delay="20ms")
-        report = bench.load(target, seconds=bench.lengths.latency_seconds, size=size, **expectation(target))
+        seconds = bench.lengths.latency_seconds / (1 if size == KILOBYTE else 2)
+        report = bench.load(target, seconds=seconds, size=size, **expectation(target))
         figures[f"p50_ms_{name}"] = report["latency_p50_ms"]
     return figures
 
@@ -83,14 +85,12 @@ def _half(bench: Bench, target: Target, rate: float) -> Figures:
     bench.mock.set(answer=KILOBYTE, delay="20ms")
     direct = Target("direct", bench.mock.address, None)
     figures: Figures = {"rate": rate}
-    p99 = {}
-    for asked in (target, direct):
-        flags = {
-            "rate": f"{rate:.1f}",
-            "seconds": bench.lengths.open_loop_seconds,
-            "size": KILOBYTE,
-            "warm_up": _WARM_UP,
-        }
-        report = bench.load(asked, concurrency=OPEN_LOOP_CONNECTIONS, **flags, **expectation(asked))
-        p99[asked.key] = report["latency_p99_ms"]
-    return figures | {"p99_ms": p99[target.key], "added_p99_ms": p99[target.key] - p99["direct"]}
+    # Enough that no request waits for a connection, and not so many that one idles until a gateway closes it.
+    connections = max(16, min(MOST_OPEN_LOOP_CONNECTIONS, int(rate / 4)))
+    flags = {"rate": f"{rate:.1f}", "seconds": bench.lengths.open_loop_seconds, "size": KILOBYTE}
+    flags |= {"concurrency": connections, "warm_up": 2 * connections}
+    reports = [bench.load(asked, **flags, **expectation(asked)) for asked in (target, direct)]
+    for share in ("p50", "p99"):
+        with_gateway, without = (report[f"latency_{share}_ms"] for report in reports)
+        figures |= {f"half_{share}_ms": with_gateway, f"added_half_{share}_ms": with_gateway - without}
+    return figures

@@ -12,7 +12,7 @@ _MOMENTS = {"before": {"delay": "60s"}, "after": {"delay": "0s"}}
 
 
 def measure(bench: Bench, row: Row, calm: Figures) -> Figures:
-    """Leave streams before and after their first chunk; what was never seen within two seconds is counted, not averaged."""
+    """Leave streams before and after their first chunk; what was never seen within a second is counted, not averaged."""
     figures: Figures = {}
     with bench.started(row) as target:
         for moment, behaviour in _MOMENTS.items():

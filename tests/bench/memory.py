@@ -23,7 +23,8 @@ def measure_idle(bench: Bench, row: Row, calm: Figures) -> Figures:
         with _held(bench, target, _WARM_UP_STREAMS):
             pass
         before = used(target.process).mebibytes
-        with _held(bench, target, bench.lengths.idle_streams) as streams:
+        wanted = bench.lengths.idle_streams if target.exact else bench.lengths.idle_streams_of_peers
+        with _held(bench, target, wanted) as streams:
             during = used(target.process).mebibytes
     return {"streams": streams, "kibibytes": 1024 * (during - before) / streams, "mebibytes": during}
 

@@ -42,9 +42,9 @@ _OURS = tuple(key for key in _ALL if key.startswith("foresail"))
 PARTS = {
     "json": Part(exchanges.measure, _ALL),
     "streams": Part(streams.measure, _ALL),
-    "memory": Part(memory.measure_idle, _GATEWAYS),
+    "memory": Part(memory.measure_idle, _GATEWAYS, most_rounds=3),
     "workers": Part(workers.measure, _OURS),
-    "cancellation": Part(leaving.measure, _GATEWAYS),
+    "cancellation": Part(leaving.measure, ("aiohttp", *_OURS)),
     "growth": Part(memory.measure_growth, ("foresail-sqlite",), most_rounds=1),
 }
 
@@ -96,6 +96,7 @@ def run_part(bench: Bench, results: Results, name: str, rounds: int, *, resume: 
 
 
 def _measure_row(bench: Bench, results: Results, name: str, number: int, row: Row, calm: Figures) -> None:
+    bench.refused = 0
     try:
         figures = PARTS[name].measure(bench, row, calm)
     except (AssertionError, SystemExit, subprocess.TimeoutExpired) as failure:
@@ -103,6 +104,8 @@ def _measure_row(bench: Bench, results: Results, name: str, number: int, row: Ro
         results.fail(name, row.key, f"round {number + 1}: {str(failure).splitlines()[0][:300]}")
         print(f"{name} {number + 1} {row.key} FAILED: {failure}", flush=True)
         return
+    if bench.refused:
+        figures["refused"] = bench.refused
     results.add(name, number, row.key, figures)
     shown = ", ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
     print(f"{name} {number + 1} {row.key}: {shown}", flush=True)

@@ -24,7 +24,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long things are measured, in seconds or in numbers of them."""
+    """How long things are measured, in seconds or in numbers of them; large bodies get half of the seconds."""
 
     rounds: int
     throughput_seconds: float
@@ -33,17 +33,18 @@ class Lengths:
     stream_seconds: float
     commits: int
     idle_streams: int
+    idle_streams_of_peers: int
     growth: tuple[int, int]
     cancels: int
 
 
-FULL = Lengths(5, 2.5, 2.0, 3.0, 2.5, 200, 2000, (50_000, 200_000), 100)
-QUICK = Lengths(1, 1.0, 0.7, 1.0, 1.0, 40, 200, (2_000, 6_000), 12)
+FULL = Lengths(5, 2.0, 2.0, 2.5, 2.0, 200, 2000, 500, (50_000, 200_000), 100)
+QUICK = Lengths(1, 1.0, 0.7, 1.0, 1.0, 40, 200, 50, (2_000, 6_000), 12)
 
 
 @dataclass(slots=True)
 class Bench:
-    """A running benchmark: the compiled wire, the upstream, a folder, and the rows that are asked for."""
+    """A running benchmark: the compiled wire, the upstream, a folder, the rows that are asked for, and how many requests were refused."""
 
     wire: Path
     mock: Mock
@@ -51,15 +52,19 @@ class Bench:
     lengths: Lengths
     rows: tuple[Row, ...]
     missing: dict[str, str] = field(default_factory=dict)
+    refused: int = 0
     _first: Iterator[int] = field(default_factory=lambda: itertools.count(0, _PROMPTS_OF_A_RUN))
 
     def started(self, row: Row, workers: int = 1) -> AbstractContextManager[Target]:
-        """Run a row's processes while the block runs."""
+        """Run a row's processes while the block runs, in front of an upstream that answers at once."""
+        self.mock.set()
         return row.start(Place(self.mock.address, self.folder, workers))
 
     def load(self, target: Target, **flags: Any) -> dict[str, Any]:
         """Ask with prompts that were never asked before."""
-        return load(self.wire, target.address, first=self.first(), **target.flags(), **flags)
+        report = load(self.wire, target.address, first=self.first(), **target.flags(), **flags)
+        self.refused += report["refused"]
+        return report
 
     def first(self) -> int:
         """Return a number of which prompts that follow were never asked."""

@@ -25,7 +25,7 @@ def measure(bench: Bench, row: Row, calm: Figures) -> Figures:
         figures = commits(bench, row)
         calm_report = bench.load(target, concurrency=CALM_CONNECTIONS, warm_up=CALM_CONNECTIONS, **flags, **expected)
         bench.mock.set(**CHUNKS)
-        _, busy = bench.loaded(target, concurrency=BUSY_CONNECTIONS, warm_up=BUSY_CONNECTIONS, **flags, **expected)
+        _, busy = bench.loaded(target, concurrency=BUSY_CONNECTIONS, warm_up=CALM_CONNECTIONS, **flags, **expected)
     figures |= {f"busy_{name}": value for name, value in busy.items()}
     figures["first_byte_p50_ms"] = calm_report["first_byte_p50_ms"]
     if target.process is None:

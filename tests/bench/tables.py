@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("added p50, 1 KB, ms", "added_p50_ms_1kb"),
             Column("added p50, 64 KB, ms", "added_p50_ms_64kb"),
             Column("half the maximum, requests/s", "rate", 0),
-            Column("added p99 at that rate, ms", "added_p99_ms"),
+            Column("added p99 at that rate, ms", "added_half_p99_ms"),
             Column("durable commit p50, ms", "commit_p50_ms"),
             Column("durable commit p99, ms", "commit_p99_ms"),
         ),
@@ -115,6 +115,8 @@ def rows_table(results: Results, kind: str, names: Mapping[str, str]) -> str:
         elif key in results.missing():
             lines.append(_line([name, "not installed here", *[""] * (len(columns) - 1)]))
     lines += [f"\n{name}: {remarks[key]}." for key, name in names.items() if key in remarks]
+    refused = {key: sum(each.get(key, {}).get("refused", 0.0) for each in rounds) for key in names}
+    lines += [f"\n{name} refused {refused[key]:,.0f} requests." for key, name in names.items() if refused[key]]
     return "\n".join(lines) + "\n"
 
 

@@ -69,13 +69,14 @@ def test_targets_are_judged_by_the_median_within_rounds(tmp_path: Path) -> None:
 
 
 def test_a_table_names_what_is_missing_and_what_failed(tmp_path: Path) -> None:
-    kept = results(tmp_path, "streams", {"aiohttp": {"busy_per_second": 400.0, "busy_cpu_ms": 0.5}})
+    kept = results(tmp_path, "streams", {"aiohttp": {"busy_per_second": 400.0, "busy_cpu_ms": 0.5, "refused": 3.0}})
     kept.miss("portkey", "npm: FileNotFoundError")
     kept.fail("streams", "litellm", "round 1: it said 500")
     names = {"aiohttp": "relay", "litellm": "LiteLLM", "portkey": "Portkey"}
     text = rows_table(kept, "streams", names)
     assert "|  | streams/s, 256 connections | CPU per stream, ms |" in text
     assert "| relay | 400 | 0.50 |" in text
+    assert "relay refused 3 requests." in text
     assert "| Portkey | not installed here |  |" in text
     assert "LiteLLM: round 1: it said 500." in text
     assert "Portkey: npm: FileNotFoundError." in text

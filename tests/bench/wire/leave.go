@@ -73,10 +73,10 @@ func runCancel(arguments []string) error {
 	flags := flag.NewFlagSet("cancel", flag.ExitOnError)
 	prompts := asking(flags)
 	count := flags.Int("count", 100, "requests to leave")
-	atOnce := flags.Int("at-once", 4, "requests at the same time")
+	atOnce := flags.Int("at-once", 8, "requests at the same time")
 	afterFirst := flags.Bool("after-first", false, "leave after the first chunk instead of before it")
 	pause := flags.Duration("pause", 50*time.Millisecond, "time between asking, or the first chunk, and leaving")
-	patience := flags.Duration("patience", 2*time.Second, "longest wait for the upstream to see that the client left")
+	patience := flags.Duration("patience", time.Second, "longest wait for the upstream to see that the client left")
 	upstream := flags.String("upstream", "", "address of the mock")
 	flags.Parse(arguments)
 	*prompts.streamed = true
