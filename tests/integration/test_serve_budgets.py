@@ -162,3 +162,14 @@ async def test_without_budgets_nothing_of_a_request_is_kept(tmp_path: Path) -> N
         attempts = ledger.execute("SELECT count(*) FROM attempt").fetchone()
         usages = ledger.execute("SELECT count(*) FROM usage").fetchone()
     assert (attempts, usages) == ((0,), (0,))
+
+
+async def test_without_budgets_a_directory_that_cannot_be_used_is_told_and_requests_are_answered(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with running_upstream(ANSWER) as upstream:
+        write(tmp_path / "all.yaml", pool(models(upstream.url)), policy())
+        async with serving(tmp_path, "-f", tmp_path / "all.yaml", "--state", tmp_path / "file") as served:
+            assert await statuses_of(served, 1) == {200: 1}
+            assert "what is learned is not kept" in served.log.read_text()
