@@ -33,6 +33,7 @@ class RelayedStream(web.StreamResponse):
             self.headers.add(name, value)
         self._stalled_seconds = stalled_seconds
         self._broken = False
+        self._begun = False
         self._request: web.BaseRequest | None = None
 
     async def begin(self, request: web.BaseRequest) -> None:
@@ -49,12 +50,13 @@ class RelayedStream(web.StreamResponse):
         transport = self._request.transport if self._request is not None else None
         try:
             # The head is of any size, and goes out with the first piece.
-            small = len(piece) <= _NEVER_WAITS_BYTES and self.body_length > 0
+            small = len(piece) <= _NEVER_WAITS_BYTES and self._begun
             if small and transport is not None and not transport.get_write_buffer_size():
                 await self.write(piece)
             else:
                 async with asyncio.timeout(self._stalled_seconds):
                     await self.write(piece)
+                self._begun = True
         except (ConnectionError, TimeoutError):
             self._abandon()
             raise ClientLeft(self) from None

@@ -157,9 +157,13 @@ def _choices(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _generated_bytes(part: Any) -> int:
     """Return the UTF-8 bytes of all generated text in a message or a delta of one."""
     if isinstance(part, str):
-        return len(part.encode("utf-8", "surrogatepass"))
+        return len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
     if isinstance(part, list):
         return sum(map(_generated_bytes, part))
     if isinstance(part, dict):
-        return sum(_generated_bytes(value) for name, value in part.items() if name not in _NOT_GENERATED)
+        total = 0
+        for name, value in part.items():
+            if name not in _NOT_GENERATED:
+                total += _generated_bytes(value)
+        return total
     return 0

@@ -6,7 +6,7 @@ It must not know what the events mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MOST_EVENT_BYTES = 1 << 20
@@ -17,6 +17,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_END = 4
 # How nearly every event begins, with nothing but one line of data in it.
 _DATA = b"data: "
+_EMPTY_LINE = b"\n\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -45,8 +46,16 @@ class EventReader:
         """Whether an event that was relayed in part has not ended."""
         return self._oversized
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Yield the events that the chunk completes."""
+    def feed(self, chunk: bytes) -> Iterable[Event]:
+        """Return the events that the chunk completes, to be iterated over before the next chunk."""
+        if not self._buffer and chunk.endswith(_EMPTY_LINE) and b"\r" not in chunk:
+            *events, rest = chunk.split(_EMPTY_LINE)
+            if not rest:
+                # Whole events, which is what most chunks are.
+                return [read_event(raw + _EMPTY_LINE) for raw in events]
+        return self._cut(chunk)
+
+    def _cut(self, chunk: bytes) -> Iterator[Event]:
         self._buffer += chunk
         start = 0
         while match := _END.search(self._buffer, max(start, self._searched)):
@@ -76,7 +85,7 @@ class EventReader:
 
 def read_event(raw: bytes) -> Event:
     """Return the event of those bytes."""
-    if raw.startswith(_DATA) and raw.endswith(b"\n\n") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+    if raw.startswith(_DATA) and raw.endswith(_EMPTY_LINE) and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
         return Event(raw, raw[len(_DATA) : -2], b"")
     data, name = [], b""
     for line in _LINE_END.split(raw.removeprefix(_BYTE_ORDER_MARK)):
