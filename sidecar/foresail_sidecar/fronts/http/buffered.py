@@ -5,8 +5,7 @@ Owns the total and its limit. It must not know what the bytes are. Copies that a
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from typing import Self
 
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.errors import Refused
@@ -22,23 +21,14 @@ class BufferedBytes:
     def __len__(self) -> int:
         return self._held
 
-    @contextlib.contextmanager
-    def holding(self) -> Iterator[Held]:
-        """Yield what one request counts its bytes with; they are free again when the block ends."""
-        held = Held(self)
-        try:
-            yield held
-        finally:
-            self._held -= held.bytes
+    def holding(self) -> Held:
+        """Return what one request counts its bytes with; to be used as a context manager, after which they are free again."""
+        return Held(self)
 
-    @contextlib.contextmanager
-    def writing(self, length: int) -> Iterator[None]:
-        """Count an answer that is there already while the block writes it, also above the limit."""
+    def writing(self, length: int) -> Held:
+        """Count an answer that is there already, also above the limit, until the end of the context that is returned."""
         self._held += length
-        try:
-            yield
-        finally:
-            self._held -= length
+        return Held(self, length)
 
     def take(self, length: int) -> None:
         """Count `length` bytes more; raise `Refused`, and count none, where they would exceed the limit."""
@@ -46,15 +36,25 @@ class BufferedBytes:
             raise Refused(errors.overloaded())
         self._held += length
 
+    def free(self, length: int) -> None:
+        """Count `length` bytes no longer."""
+        self._held -= length
+
 
 class Held:
-    """What one request holds."""
+    """What one request holds until the end of its context."""
 
     __slots__ = ("_all", "bytes")
 
-    def __init__(self, every: BufferedBytes) -> None:
-        self.bytes = 0
+    def __init__(self, every: BufferedBytes, length: int = 0) -> None:
+        self.bytes = length
         self._all = every
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._all.free(self.bytes)
 
     def take(self, length: int) -> None:
         """Hold `length` bytes more, until the request's block ends; raise `Refused` where all requests would hold too many."""

@@ -20,6 +20,8 @@ from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
 
+_EXPECTATION_FAILED = 417
+
 # The library signs what it answers outside of the application, and it writes its name and version unless there is another.
 _SIGNATURE = {"Server": "foresail"}
 
@@ -62,7 +64,7 @@ class QuotelessConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, in our words where the library refused an expectation before the application was asked."""
-        if isinstance(resp, web.HTTPExpectationFailed):
+        if resp.status == _EXPECTATION_FAILED and isinstance(resp, web.HTTPExpectationFailed):
             # Whether the body comes is not known, so no request can follow.
             resp = _last_answer(errors.expectation_failed())
         # What its request held is free since the handler returned, and a slow client can take long to read it.
@@ -89,5 +91,7 @@ def _last_answer(problem: errors.Problem) -> web.Response:
 
 
 def _length(response: web.StreamResponse) -> int:
-    body = response.body if isinstance(response, web.Response) else None
+    body = getattr(response, "body", None)
+    if type(body) is bytes:
+        return len(body)
     return (body.size or 0) if isinstance(body, Payload) else len(body or b"")

@@ -7,11 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 
 class TooManyRequests(Exception):
     """As many requests are under way as there may be."""
+
+
+class Entered:
+    """Counts one request while it is entered: gives the scope to run it in, which expires only if the request is interrupted."""
+
+    __slots__ = ("_changed", "_scope", "_scopes")
+
+    def __init__(self, scopes: set[asyncio.Timeout], changed: asyncio.Event) -> None:
+        self._scopes = scopes
+        self._changed = changed
+        self._scope = asyncio.timeout(None)
+
+    def __enter__(self) -> asyncio.Timeout:
+        self._scopes.add(self._scope)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        self._scopes.discard(self._scope)
+        self._changed.set()
 
 
 class InFlight:
@@ -25,21 +43,11 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[asyncio.Timeout]:
-        """Count one request; yield the scope that it has to run in, which expires only if the request is interrupted.
-
-        Raise `TooManyRequests` where there are as many as there may be.
-        """
+    def entered(self) -> Entered:
+        """Return the context that counts one request; raise `TooManyRequests` where there are as many as there may be."""
         if len(self._scopes) >= self._most:
             raise TooManyRequests
-        scope = asyncio.timeout(None)
-        self._scopes.add(scope)
-        try:
-            yield scope
-        finally:
-            self._scopes.discard(scope)
-            self._changed.set()
+        return Entered(self._scopes, self._changed)
 
     async def finished(self, seconds: float) -> bool:
         """Wait until no request is under way; return False after `seconds`."""
