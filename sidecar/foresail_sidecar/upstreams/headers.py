@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
 
 Field = tuple[str, str]
 
 OWN_PREFIX = "x-foresail-"
+_NAMES_KEPT: Final = 256
 
 # RFC 9110, section 7.6.1, and the older names that mean the same.
 _HOP_BY_HOP = frozenset(
@@ -65,20 +68,13 @@ def to_upstream(headers: Iterable[Field], named_in_connection: Iterable[str] = (
     carry a credential, and what says who the client is.
     """
     named = _tokens(named_in_connection)
-    return [(name, value) for name, value in headers if _may_go_upstream(name.lower(), named)]
+    return [(name, value) for name, value in headers if _may_go_upstream(name) and name.lower() not in named]
 
 
 def to_client(headers: Iterable[Field], named_in_connection: Iterable[str] = ()) -> list[Field]:
     """Return the upstream's fields that may go to a client, repeated ones kept, without any `x-foresail-*` of its own."""
     named = _tokens(named_in_connection)
-    return [
-        (name, value)
-        for name, value in headers
-        if (low := name.lower()) not in _HOP_BY_HOP
-        and low not in _ANSWER_PRIVATE
-        and low not in named
-        and not low.startswith(OWN_PREFIX)
-    ]
+    return [(name, value) for name, value in headers if _may_go_to_client(name) and name.lower() not in named]
 
 
 def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:
@@ -87,12 +83,21 @@ def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:
     return [*own.items(), *(field for field in passed if field[0].lower() not in taken)]
 
 
-def _may_go_upstream(name: str, named: frozenset[str]) -> bool:
-    if name in _HOP_BY_HOP or name in _REQUEST_OWN or name in _REQUEST_PRIVATE or name in named:
+# Requests and answers have the same few names over and over.
+@lru_cache(maxsize=_NAMES_KEPT)
+def _may_go_upstream(name: str) -> bool:
+    low = name.lower()
+    if low in _HOP_BY_HOP or low in _REQUEST_OWN or low in _REQUEST_PRIVATE:
         return False
-    if name.startswith(_REQUEST_PRIVATE_PREFIXES):
+    if low.startswith(_REQUEST_PRIVATE_PREFIXES):
         return False
-    return not any(word in name for word in _CREDENTIAL_WORDS)
+    return not any(word in low for word in _CREDENTIAL_WORDS)
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def _may_go_to_client(name: str) -> bool:
+    low = name.lower()
+    return low not in _HOP_BY_HOP and low not in _ANSWER_PRIVATE and not low.startswith(OWN_PREFIX)
 
 
 def _tokens(values: Iterable[str]) -> frozenset[str]:
