@@ -273,7 +273,10 @@ class Snapshot(Frozen):
 
     def model(self, name: str) -> SnapshotModel | None:
         """Return the model of that name, if there is one."""
-        return next((model for model in self.models if model.name == name), None)
+        for model in self.models:
+            if model.name == name:
+                return model
+        return None
 
 
 class SnapshotEnvelope(Frozen):

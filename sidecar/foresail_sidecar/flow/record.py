@@ -89,11 +89,11 @@ def record_decision(memory: Memory, exchange: Exchange, decided: Decided) -> Non
     policy = _policy(exchange)
     if decided.scoring_seconds is not None:
         memory.metrics.scoring_seconds.labels(policy).observe(decided.scoring_seconds)
-    basis = "" if decision.basis is None else decision.basis.value
+    basis = "" if decision.basis is None else decision.basis
     memory.metrics.decisions.labels(policy, basis, decision.scoring_error or "").inc()
     for candidate in decision.candidates:
         if candidate.elimination is not None:
-            memory.metrics.eliminations.labels(policy, candidate.model, candidate.elimination.value).inc()
+            memory.metrics.eliminations.labels(policy, candidate.model, candidate.elimination).inc()
 
 
 def record_admission(memory: Memory, exchange: Exchange, admitted: Admitted) -> None:
@@ -130,7 +130,7 @@ def record_retry(memory: Memory, exchange: Exchange, failure: Failure, following
     """Count an attempt that follows a failure, and that another model than before takes over."""
     policy, failed = _policy(exchange), exchange.chosen
     model = NO_MODEL if failed is None else failed.model
-    memory.metrics.retries.labels(policy, model, failure.value).inc()
+    memory.metrics.retries.labels(policy, model, failure).inc()
     if following.model != model:
         memory.metrics.fallbacks.labels(policy, following.model).inc()
 
@@ -143,7 +143,7 @@ def record_ejection(memory: Memory, model: str, upstream: str) -> None:
 def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> Settlement | None:
     """Settle an attempt that has ended and count it; return the settlement, None where nothing was generated."""
     policy, attempt, metrics = _policy(exchange), ended.attempt, memory.metrics
-    metrics.attempts.labels(policy, attempt.model, attempt.upstream, ended.outcome.value).inc()
+    metrics.attempts.labels(policy, attempt.model, attempt.upstream, ended.outcome).inc()
     candidate, request, snapshot = exchange.chosen, exchange.request, exchange.snapshot
     if candidate is None or request is None or snapshot is None:
         return None
@@ -152,27 +152,29 @@ def record_attempt(memory: Memory, exchange: Exchange, ended: EndedAttempt) -> S
     if settlement is None:
         return None
     exchange.settled[attempt.id] = settlement
-    metrics.tokens.labels(policy, attempt.model, "input").inc(settlement.input_tokens)
+    input_tokens = settlement.input_tokens
+    metrics.tokens.labels(policy, attempt.model, "input").inc(input_tokens)
     metrics.tokens.labels(policy, attempt.model, "output").inc(settlement.output_tokens)
     if settlement.cost is not None:
-        metrics.settled_dollars.labels(policy, attempt.model, settlement.basis.value).inc(settlement.cost / _NANO)
+        metrics.settled_dollars.labels(policy, attempt.model, settlement.basis).inc(settlement.cost / _NANO)
     if settlement.exceeds_bound:
         metrics.bound_exceeded.labels(attempt.model).inc()
         # What the request itself left unbounded breaks no declaration.
         if model is not None and request.unpriceable is None:
             memory.trust.exceeded(model)
-    plausible = model is not None and settlement.input_tokens <= model.context_window_tokens
+    plausible = model is not None and input_tokens <= model.context_window_tokens
     if plausible and settlement.basis == SettlementBasis.REPORTED and _is_text(request):
-        memory.calibrator.observe(attempt.model, request.input_bytes, settlement.input_tokens)
+        memory.calibrator.observe(attempt.model, request.input_bytes, input_tokens)
     return settlement
 
 
 def record_end(memory: Memory, exchange: Exchange, status: int | None) -> None:
     """Count the request and write its line; `status` is what the client was answered, None if it left before."""
-    policy, model = _policy(exchange), NO_MODEL if exchange.chosen is None else exchange.chosen.model
-    memory.metrics.requests.labels(policy, model, exchange.outcome.value).inc()
+    policy, chosen = _policy(exchange), exchange.chosen
+    model = NO_MODEL if chosen is None else chosen.model
+    memory.metrics.requests.labels(policy, model, exchange.outcome).inc()
     for left_out, reason in exchange.left_out.items():
-        memory.metrics.eliminations.labels(policy, left_out, reason.value).inc()
+        memory.metrics.eliminations.labels(policy, left_out, reason).inc()
     if memory.decision_log is not None:
         seconds = time.perf_counter() - exchange.began
         memory.decision_log.write(decision_line(exchange, datetime.now(UTC), status, seconds))

@@ -57,8 +57,12 @@ def settle(ended: EndedAttempt, model: SnapshotModel, candidate: Candidate, choi
 
 def total_cost(settlements: Sequence[Settlement]) -> int | None:
     """Return the sum in nano-dollars, or None if one of them has no cost or there is none."""
-    costs = [settlement.cost for settlement in settlements]
-    return None if not costs or None in costs else sum(cost for cost in costs if cost is not None)
+    total = 0
+    for settlement in settlements:
+        if settlement.cost is None:
+            return None
+        total += settlement.cost
+    return total if settlements else None
 
 
 def _reported(counts: TokenCounts, model: SnapshotModel, candidate: Candidate, choices: int) -> Settlement:

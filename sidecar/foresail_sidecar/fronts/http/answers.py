@@ -37,8 +37,9 @@ def exchange_headers(exchange: Exchange) -> dict[str, str]:
     headers = {DECISION_ID: exchange.decision_id}
     decision = exchange.decision
     if decision is not None:
-        if exchange.chosen is not None:
-            headers[MODEL] = exchange.chosen.model
+        chosen = exchange.chosen
+        if chosen is not None:
+            headers[MODEL] = chosen.model
         if decision.basis is not None:
             headers[BASIS] = decision.basis.value
         if decision.scoring_error is not None:
@@ -50,7 +51,8 @@ def exchange_headers(exchange: Exchange) -> dict[str, str]:
 
 def cost_headers(exchange: Exchange) -> dict[str, str]:
     """Return what the request has cost so far; nothing where no model with a price was asked."""
-    return {} if exchange.cost is None else {COST: dollars(exchange.cost)}
+    cost = exchange.cost
+    return {} if cost is None else {COST: dollars(cost)}
 
 
 def worst_case_headers(exchange: Exchange, asked: Candidate) -> dict[str, str]:

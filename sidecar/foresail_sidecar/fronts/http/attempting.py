@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -198,15 +198,17 @@ class Attempts:
         )
         record_admission(self._context.memory, exchange, admitted)
         chance = chances[admitted.number]
-        return replace(chance, candidate=admitted.candidate, reservation=admitted.reservation)
+        return _Chance(chance.place, chance.model, admitted.candidate, chance.target, admitted.reservation)
 
     def _affordable(self, name: str) -> Candidate | None:
         """Return the decision's candidate, its limit lowered to what earlier attempts left of the cap; None if that is too little."""
         decision, request = self._considered.decision, self._considered.parsed.neutral
         candidate = next(candidate for candidate in decision.candidates if candidate.model == name)
-        cap, spent = effective_cap(self._snapshot, self._considered.limits), self._exchange.cost or 0
-        model = self._snapshot.model(name)
-        if cap is None or not spent or model is None:
+        spent = self._exchange.cost if self._exchange.settled else 0
+        if not spent:
+            return candidate
+        cap, model = effective_cap(self._snapshot, self._considered.limits), self._snapshot.model(name)
+        if cap is None or model is None:
             return candidate
         lowered = capped(request, model, candidate, max(0, cap - spent))
         if lowered.elimination is not None:
