@@ -49,5 +49,7 @@ def is_bounded_thinking(name: str, value: Any) -> bool:
 
 def thinking_tokens(fields: Mapping[str, Any]) -> int | None:
     """Return the largest budget that the request sets for reasoning, in tokens, or None if it sets none that has a number."""
+    if _FORMS.keys().isdisjoint(fields):
+        return None
     budgets = [form(fields.get(name)) for name, form in _FORMS.items()]
     return max((budget for budget in budgets if budget), default=None)

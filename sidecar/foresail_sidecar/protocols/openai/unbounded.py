@@ -19,6 +19,8 @@ from foresail_sidecar.protocols.openai.fields import (
 from foresail_sidecar.protocols.openai.quoting import field_name, shown
 from foresail_sidecar.protocols.openai.thinking import is_bounded_thinking
 
+_UNKNOWN = "Foresail does not know what it costs; leave it out, or use a policy without a cost cap"
+
 
 def what_is_unbounded(fields: dict[str, Any]) -> str | None:
     """Return why no bound on a request's cost can be given, naming the field and what to do, or None if one can.
@@ -26,8 +28,9 @@ def what_is_unbounded(fields: dict[str, Any]) -> str | None:
     `modalities`, `tools` and `functions` are lists or null.
     """
     for name, value in fields.items():
-        if value is not None and not is_bounded_thinking(name, value) and (why := _unbounded_name(name)):
-            return f"{field_name(name)}: {why}"
+        if value is None or name in NOT_PROMPT or name in PROMPT or is_bounded_thinking(name, value):
+            continue
+        return f"{field_name(name)}: {UNPRICEABLE.get(name, _UNKNOWN)}"
     tier = fields.get("service_tier")
     if tier is not None and not (isinstance(tier, str) and tier in LISTED_SERVICE_TIERS):
         return f"`service_tier` {shown(tier)}: it can cost more than the list price"
@@ -42,14 +45,6 @@ def what_is_unbounded(fields: dict[str, Any]) -> str | None:
             f"`chat_template_kwargs`: only these have a bound, as single values: {', '.join(sorted(TEMPLATE_SETTINGS))}"
         )
     return None
-
-
-def _unbounded_name(name: str) -> str | None:
-    if name in NOT_PROMPT or name in PROMPT:
-        return None
-    return UNPRICEABLE.get(
-        name, "Foresail does not know what it costs; leave it out, or use a policy without a cost cap"
-    )
 
 
 def _run_by_client(tool: Any) -> bool:
