@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -9,7 +10,10 @@ import onnx
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.learning import make_prompts
+from tokenizers import Tokenizer
 
 from foresail_router.features.encoder import Encoder, OnnxEncoder, Vectors, packaged_encoder
 from foresail_router.features.onnx_graph import build_graph
@@ -134,3 +138,54 @@ def test_what_cannot_run_is_refused(source: EncoderSource) -> None:
         OnnxEncoder(b"no graph", source.tokenizer, key="x")
     with pytest.raises(ValueError, match="has no CUDAExecutionProvider; install onnxruntime-gpu"):
         packaged_encoder("float32", device="cuda", source=source)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(source: EncoderSource) -> tuple[PromptTokenizer, Tokenizer]:
+    """Ours, and the library's own on the same definition."""
+    theirs = Tokenizer.from_buffer(source.tokenizer)
+    theirs.no_padding()
+    theirs.no_truncation()
+    return PromptTokenizer(source.tokenizer, max_tokens=10_000), theirs
+
+
+_TEXTS = st.text(
+    st.sampled_from([*map(chr, range(32, 127)), *"\t\n\r", *"éß–🙂中\x00\x07\x0b\x7f\xa0"])
+    | st.characters(codec="utf-8"),
+    max_size=60,
+)
+_WORDS = st.sampled_from(
+    [
+        "the",
+        "Rain",
+        "qzxv",
+        "tokenisation",
+        "x" * 99,
+        "y" * 101,
+        "[SEP]",
+        "[mask]",
+        "[UNK",
+        "##s",
+        "e-mail",
+        "3.14",
+        "don't",
+    ]
+)
+
+
+@given(parts=st.lists(_TEXTS | _WORDS, max_size=30), joint=st.sampled_from(["", " ", "\n"]))
+def test_every_text_has_the_tokens_that_the_tokenizer_gives_it(
+    tokenizers: tuple[PromptTokenizer, Tokenizer], parts: list[str], joint: str
+) -> None:
+    ours, theirs = tokenizers
+    text = joint.join(parts)
+    assert ours.ids([text])[0] == theirs.encode(text).ids
+
+
+def test_a_tokenizer_of_another_kind_is_used_as_it_is(source: EncoderSource) -> None:
+    parts = json.loads(source.tokenizer)
+    parts["normalizer"]["lowercase"] = False
+    cased = PromptTokenizer(json.dumps(parts).encode(), max_tokens=256)
+    usual = PromptTokenizer(source.tokenizer, max_tokens=256)
+    assert cased.ids(["Rain falls"]) != cased.ids(["rain falls"])
+    assert usual.ids(["Rain falls"]) == usual.ids(["rain falls"]) == cased.ids(["rain falls"])
