@@ -90,8 +90,8 @@ def test_every_known_provider_gives_a_pool_that_compiles(tmp_path: Path) -> None
     assert newer_field == {"openai"}
     claude = next(model for model in compilation.snapshot.models if model.name.startswith("claude"))
     assert claude.price is not None
-    ((_, prices),) = claude.price.tables
-    assert prices.cached_input < prices.input < prices.cache_write_short < prices.cache_write_long < prices.output
+    for _, prices in claude.price.tables:
+        assert prices.cached_input < prices.input < prices.cache_write_short < prices.cache_write_long < prices.output
     assert "Prices and context windows are from genai-prices " in said
 
 

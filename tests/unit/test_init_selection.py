@@ -10,13 +10,16 @@ from typing import Any
 
 import genai_prices.data
 import pytest
+import yaml
 from genai_prices.types import Tier, TieredPrices
 
+from foresail_sidecar.onboarding.manifests import ProviderModels, pool_text
 from foresail_sidecar.onboarding.providers import PROVIDERS
 from foresail_sidecar.onboarding.selection import (
     MOST_MODELS,
     MOST_TIMES_DEARER,
     ChosenModel,
+    ChosenPrices,
     choose_models,
 )
 
@@ -114,11 +117,30 @@ def test_of_equal_prices_the_first_by_name() -> None:
     assert chosen(*with_prices(acme_b_5=1, acme_a_5=1, acme_c_5=2)) == ["acme-a-5", "acme-c-5"]
 
 
-def test_the_window_ends_where_the_price_rises() -> None:
-    tiered = TieredPrices(base=Decimal("1"), tiers=[Tier(start=20_000, price=Decimal("2"))])
-    model = only(Listed("acme-5", priced(tiered, 3)))
-    assert (model.input_price, model.output_price) == (1, 3)
-    assert (model.context_window, model.whole_window) == (20_000, 100_000)
+def tiered(base: str, *tiers: tuple[int, str]) -> TieredPrices:
+    return TieredPrices(base=Decimal(base), tiers=[Tier(start=start, price=Decimal(price)) for start, price in tiers])
+
+
+def test_a_price_that_rises_with_the_prompt_has_tiers_with_the_prices_of_every_kind() -> None:
+    reads = tiered("0.1", (50_000, "0.4"))
+    model = only(Listed("acme-5", priced(tiered("1", (20_000, "2")), 3, cache_read_mtok=reads)))
+    assert model.prices == ChosenPrices(Decimal(1), Decimal(3), Decimal("0.1"), None, None)
+    assert model.tiers == (
+        (20_000, ChosenPrices(Decimal(2), Decimal(3), Decimal("0.1"), None, None)),
+        (50_000, ChosenPrices(Decimal(2), Decimal(3), Decimal("0.4"), None, None)),
+    )
+    assert model.context_window == model.whole_window == 100_000
+
+
+def test_the_window_ends_where_a_price_rises_for_which_no_tier_is_left() -> None:
+    rises = tiered("1", *((10_000 * step, str(1 + step)) for step in range(1, 7)))
+    model = only(Listed("acme-5", priced(rises, 3)))
+    assert [above for above, _ in model.tiers] == [10_000, 20_000, 30_000, 40_000]
+    assert (model.context_window, model.whole_window) == (50_000, 100_000)
+
+
+def test_a_tier_that_no_prompt_reaches_is_left_out() -> None:
+    assert only(Listed("acme-5", priced(tiered("1", (100_000, "2")), 3))).tiers == ()
 
 
 def test_the_dearest_hour_counts() -> None:
@@ -126,27 +148,42 @@ def test_the_dearest_hour_counts() -> None:
         return priced(5, 6) if moment.hour == 3 else priced(1, 2)
 
     model = only(Listed("acme-5", by_hour))
-    assert (model.input_price, model.output_price) == (5, 6)
+    assert (model.prices.input, model.prices.output) == (5, 6)
 
 
 def test_the_prices_of_a_cache_are_taken_where_they_are_listed() -> None:
     cached = priced(
         1, 2, cache_read_mtok=Decimal("0.1"), cache_write_mtok=Decimal("1.25"), cache_write_1h_mtok=Decimal(2)
     )
-    model = only(Listed("acme-5", cached))
-    assert (model.cached_input_price, model.cache_write_price) == (Decimal("0.1"), Decimal("1.25"))
-    assert model.long_cache_write_price == 2
-    model = only(Listed("acme-5"))
-    assert (model.cached_input_price, model.cache_write_price, model.long_cache_write_price) == (None, None, None)
-
-
-def test_a_price_of_a_cache_that_rises_ends_the_window_too() -> None:
-    tiered = TieredPrices(base=Decimal("0.1"), tiers=[Tier(start=30_000, price=Decimal("0.2"))])
-    assert only(Listed("acme-5", priced(1, 2, cache_read_mtok=tiered))).context_window == 30_000
+    prices = only(Listed("acme-5", cached)).prices
+    assert (prices.cached_input, prices.cache_write_short) == (Decimal("0.1"), Decimal("1.25"))
+    assert prices.cache_write_long == 2
+    prices = only(Listed("acme-5")).prices
+    assert (prices.cached_input, prices.cache_write_short, prices.cache_write_long) == (None, None, None)
 
 
 def test_prices_are_rounded_up_to_six_decimals() -> None:
-    assert only(Listed("acme-5", priced("0.00000049", 1))).input_price == Decimal("0.000001")
+    assert only(Listed("acme-5", priced("0.00000049", 1))).prices.input == Decimal("0.000001")
+
+
+def test_the_pool_says_tiers_and_what_is_not_listed() -> None:
+    model = only(Listed("acme-5", priced(tiered("1", (20_000, "2")), 3, cache_read_mtok=Decimal("0.1"))))
+    text = pool_text([ProviderModels(PROVIDERS[0], (model,))], "1.0")
+    assert "price:  # not in the price list: cacheWriteShort, cacheWriteLong\n" in text
+    (written,) = yaml.safe_load(text)["spec"]["models"]
+    assert written["price"] == {
+        "inputPerMillionTokens": "1.00",
+        "cachedInputPerMillionTokens": "0.10",
+        "outputPerMillionTokens": "3.00",
+        "tiers": [
+            {
+                "aboveInputTokens": 20_000,
+                "inputPerMillionTokens": "2.00",
+                "cachedInputPerMillionTokens": "0.10",
+                "outputPerMillionTokens": "3.00",
+            }
+        ],
+    }
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)

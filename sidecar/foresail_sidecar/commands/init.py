@@ -76,7 +76,7 @@ def _summary(directory: Path, keys: Sequence[FoundKey], chosen: Sequence[Provide
     rows += [
         (
             model.name,
-            f"{amount(model.input_price)} / {amount(model.output_price)}",
+            f"{amount(model.prices.input)} / {amount(model.prices.output)}{' and more' if model.tiers else ''}",
             f"{model.context_window:,}",
             group.provider.name,
         )

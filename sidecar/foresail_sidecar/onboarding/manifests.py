@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from foresail_api.pool import OutputLimitField
 from foresail_sidecar.onboarding.providers import Provider
-from foresail_sidecar.onboarding.selection import ChosenModel
+from foresail_sidecar.onboarding.selection import ChosenModel, ChosenPrices
 
 SECRET_KEY = "api-key"  # noqa: S105  the name of a key, not the key
 # No price list tells the longest answer; every current chat model gives this much, and a higher limit would be refused by some.
@@ -20,6 +20,7 @@ SAFE_OUTPUT_TOKENS = 8192
 _POOL_HEAD = """\
 # The models that requests can be routed to. Written by `foresail init` from the price list genai-prices {version}:
 # check prices with your provider. What the list does not tell is chosen with care and marked below:
+#   price            where no price of cached input or of cache writes is listed, such tokens count as input
 #   maxOutputTokens  raise it to what the provider documents, if you need longer answers
 #   capabilities     add what a model can do, for example [Tools, ParallelTools, JSONSchema, Vision]; a request that needs more
 #                    than text goes only to models that say so
@@ -91,8 +92,9 @@ def _model_text(name: str, model: ChosenModel, provider: Provider) -> str:
         *_limit_field(provider),
         "      auth:",
         "        secretRef: {" + f"name: {provider.name}, key: {SECRET_KEY}" + "}",
-        "  price:",
-        *_prices(model),
+        f"  price:{_price_remark(model.prices)}",
+        *_prices(model.prices, "    "),
+        *_tiers(model),
         f"  contextWindowTokens: {model.context_window}{_window_remark(model)}",
         f"  maxOutputTokens: {min(SAFE_OUTPUT_TOKENS, model.context_window)}  # not in the price list",
     ]
@@ -104,18 +106,39 @@ def _limit_field(provider: Provider) -> list[str]:
     return [] if usual else [f"      outputLimitField: {provider.output_limit_field}"]
 
 
-def _prices(model: ChosenModel) -> list[str]:
-    listed = {
-        "input": model.input_price,
-        "cachedInput": model.cached_input_price,
-        "cacheWriteShort": model.cache_write_price,
-        "cacheWriteLong": model.long_cache_write_price,
-        "output": model.output_price,
+def _listed(prices: ChosenPrices) -> dict[str, Decimal | None]:
+    return {
+        "input": prices.input,
+        "cachedInput": prices.cached_input,
+        "cacheWriteShort": prices.cache_write_short,
+        "cacheWriteLong": prices.cache_write_long,
+        "output": prices.output,
     }
-    return [f'    {name}PerMillionTokens: "{amount(price)}"' for name, price in listed.items() if price is not None]
+
+
+def _prices(prices: ChosenPrices, indent: str) -> list[str]:
+    return [
+        f'{indent}{name}PerMillionTokens: "{amount(price)}"'
+        for name, price in _listed(prices).items()
+        if price is not None
+    ]
+
+
+def _price_remark(prices: ChosenPrices) -> str:
+    missing = [name for name, price in _listed(prices).items() if price is None]
+    return f"  # not in the price list: {', '.join(missing)}" if missing else ""
+
+
+def _tiers(model: ChosenModel) -> list[str]:
+    if not model.tiers:
+        return []
+    lines = ["    tiers:"]
+    for above, prices in model.tiers:
+        lines += [f"      - aboveInputTokens: {above}", *_prices(prices, "        ")]
+    return lines
 
 
 def _window_remark(model: ChosenModel) -> str:
     if model.context_window == model.whole_window:
         return ""
-    return f"  # the model takes {model.whole_window}, but longer prompts cost more than the price above"
+    return f"  # the model takes {model.whole_window}, but longer prompts cost more than the prices above"

@@ -8,21 +8,23 @@
 4. Of these up to four: the cheapest, the dearest that costs at most 100 times as much, and evenly spaced between them by price; of
    models with equal prices the first by name.
 
-Prices are the dearest of any hour of the day. Where a price rises with the length of the prompt, the context window ends where it rises.
-It must not know keys or files.
+Prices are the dearest of any hour of the day, also those of the tiers that hold for long prompts. A context window ends where a price rises
+for which a pool has no tier left. It must not know keys or files.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any, Protocol
 
 MOST_MODELS = 4
+# As many as a pool's `price` may have.
+MOST_TIERS = 4
 MOST_TIMES_DEARER = 100
 ENOUGH_OF_ONE_GENERATION = 3
 _SMALLEST_PRICE = Decimal("0.000001")
@@ -40,6 +42,15 @@ _NO_TEXT_CHAT = frozenset(
         """,
     )
 )
+
+# What a pool's prices are called in the list.
+_LISTED_AS = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached_input": "cache_read_mtok",
+    "cache_write_short": "cache_write_mtok",
+    "cache_write_long": "cache_write_1h_mtok",
+}
 
 
 class PriceList(Protocol):
@@ -59,26 +70,36 @@ class PriceList(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenModel:
-    """One model with its prices in US dollars per million tokens, at most 6 decimals, and where they hold.
+class ChosenPrices:
+    """Prices in US dollars per million tokens, at most 6 decimals.
 
-    `context_window` is where the price would rise, if that is before the model's own window ends: then `whole_window` is that.
-    The prices of reading from the provider's cache and of writing to it, for its usual time and for a long one, are None where none is listed.
+    Those of reading from the provider's cache and of writing to it, for its usual time and for a long one, are None where none is listed.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None
+    cache_write_short: Decimal | None
+    cache_write_long: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """One model with its prices, and with those of requests with more input tokens than a number, the smallest number first.
+
+    `whole_window` is the model's own; `context_window` is smaller where there are more prices than tiers.
     """
 
     name: str
-    input_price: Decimal
-    output_price: Decimal
+    prices: ChosenPrices
+    tiers: tuple[tuple[int, ChosenPrices], ...]
     context_window: int
     whole_window: int
-    cached_input_price: Decimal | None
-    cache_write_price: Decimal | None
-    long_cache_write_price: Decimal | None
 
     @property
     def blended_price(self) -> Decimal:
         """Price of a million tokens of which three in four are input."""
-        return (3 * self.input_price + self.output_price) / 4
+        return (3 * self.prices.input + self.prices.output) / 4
 
 
 def choose_models(models: Iterable[PriceList], brands: Sequence[str], now: datetime) -> tuple[ChosenModel, ...]:
@@ -128,36 +149,41 @@ def _chosen(listed: PriceList, now: datetime) -> ChosenModel | None:
     if listed.deprecated or not listed.context_window or not listed.is_match(listed.id):
         return None
     hours = [listed.get_prices(now + timedelta(hours=hour)) for hour in range(24)]
-    inputs, outputs = ([getattr(prices, f"{kind}_mtok", None) for prices in hours] for kind in ("input", "output"))
-    if any(price is None for price in (*inputs, *outputs)):
+    found = {kind: [getattr(prices, name, None) for prices in hours] for kind, name in _LISTED_AS.items()}
+    if None in found["input"] or None in found["output"]:
         return None
-    reads, writes, long_writes = (
-        [price for prices in hours if (price := getattr(prices, f"cache_{kind}_mtok", None)) is not None]
-        for kind in ("read", "write", "write_1h")
-    )
-    rises = [
-        tier.start
-        for price in (*inputs, *outputs, *reads, *writes, *long_writes)
-        for tier in getattr(price, "tiers", ())
-    ]
     whole = min(listed.context_window, _LARGEST_CONTEXT)
+    tiers = [tier for prices in found.values() for price in prices for tier in getattr(price, "tiers", ())]
+    rises = sorted({tier.start for tier in tiers if tier.start < whole})
     return ChosenModel(
         name=listed.id,
-        input_price=_dearest(inputs),
-        output_price=_dearest(outputs),
-        context_window=min([whole, *rises]),
+        prices=_prices(found, 0),
+        tiers=tuple((start, _prices(found, start)) for start in rises[:MOST_TIERS]),
+        context_window=whole if len(rises) <= MOST_TIERS else rises[MOST_TIERS],
         whole_window=whole,
-        cached_input_price=_dearest(reads) if reads else None,
-        cache_write_price=_dearest(writes) if writes else None,
-        long_cache_write_price=_dearest(long_writes) if long_writes else None,
     )
 
 
-def _dearest(prices: Sequence[Any]) -> Decimal:
-    return _rounded(max(_base(price) for price in prices))
+def _prices(found: Mapping[str, Sequence[Any]], above_input_tokens: int) -> ChosenPrices:
+    """Return the dearest of each kind at any hour, for more input tokens than that."""
+
+    def dearest(kind: str) -> Decimal | None:
+        listed = [price for price in found[kind] if price is not None]
+        return _rounded(max(_price_above(price, above_input_tokens) for price in listed)) if listed else None
+
+    return ChosenPrices(
+        input=dearest("input") or Decimal(0),
+        output=dearest("output") or Decimal(0),
+        cached_input=dearest("cached_input"),
+        cache_write_short=dearest("cache_write_short"),
+        cache_write_long=dearest("cache_write_long"),
+    )
 
 
-def _base(price: Any) -> Decimal:
+def _price_above(price: Any, input_tokens: int) -> Decimal:
+    reached = [tier for tier in getattr(price, "tiers", ()) if tier.start <= input_tokens]
+    if reached:
+        return Decimal(max(reached, key=lambda tier: tier.start).price)
     return Decimal(getattr(price, "base", price))
 
 
