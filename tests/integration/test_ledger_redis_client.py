@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.ledger_replicas import PATIENCE_SECONDS, today
 from tests.support.ledgers import ledger_client
+from tests.support.outages import STALL_SECONDS, STOP_SECONDS
 from tests.support.redis_server import DURABLE, FORGETFUL, running_redis
 
 from foresail_sidecar.ledger.client import LedgerClient, Pace
@@ -86,7 +87,7 @@ async def test_a_killed_redis_costs_no_client_its_reservations_or_settlements(
             await becomes(all_of_them, 70, 540)
             server.kill()
             second.settle(under_way.receipt, (300,), "Counted")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(STOP_SECONDS)
             server.start()
             await becomes(all_of_them, 370, 40)
             third.settle(held.receipt, (40,), "Assumed")
@@ -98,7 +99,9 @@ async def test_a_stall_leaves_nothing_reserved_that_nobody_was_granted(tmp_path:
         async with clients(server.port, tmp_path, deadline_seconds=0.5, opens_after_ms=0) as (client,):
             await reserved(client, "first", 10)
             server.pause()
+            ends = time.monotonic() + STALL_SECONDS
             with pytest.raises(LedgerUnavailable):
                 await client.reserve("stalled", budgets, (Option(500, 500),))
+            await asyncio.sleep(ends - time.monotonic())
             server.resume()
             await becomes([client], 0, 10)

@@ -108,7 +108,7 @@ async def opened(replicas: Sequence[Replica]) -> None:
     while True:
         for replica in replicas:
             await eventually(replica.beat)
-        with contextlib.suppress(DataLost):
+        with contextlib.suppress(DataLost, LedgerUnavailable):
             if all([(await replica.ledger.status()).opens_ms is None for replica in replicas]):
                 return
         assert time.monotonic() < deadline, "the ledger did not open"
