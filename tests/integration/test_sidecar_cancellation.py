@@ -43,6 +43,33 @@ async def test_leaving_before_the_first_token_reaches_the_upstream(stream: bool)
         assert await sidecar.metric("foresail_in_flight_requests") == 0
 
 
+async def test_leaving_between_the_head_of_a_stream_and_its_first_token_reaches_the_upstream() -> None:
+    begun = asyncio.Event()
+
+    async def begins(asked, request):
+        response = await send_events(request, [b": soon\n\n"])
+        begun.set()
+        await asyncio.Event().wait()
+        return response
+
+    async with (
+        running_upstream(begins) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        asking = asyncio.create_task(sidecar.ask(stream=True, max_tokens=100))
+        async with asyncio.timeout(5):
+            await begun.wait()
+            asking.cancel()
+            await upstream.abandoned.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(5):
+            # Counted or assumed, for nobody knows whether the head had come when the client left.
+            while not await sidecar.metric("foresail_settled_dollars_total"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
+
+
 async def test_leaving_inside_of_a_stream_reaches_the_upstream() -> None:
     async with (
         running_upstream(streams(event(piece("one")), then="hang")) as upstream,
