@@ -20,7 +20,8 @@ SAFE_OUTPUT_TOKENS = 8192
 _POOL_HEAD = """\
 # The models that requests can be routed to. Written by `foresail init` from the price list genai-prices {version}:
 # check prices with your provider. What the list does not tell is chosen with care and marked below:
-#   price            where no price of cached input or of cache writes is listed, such tokens count as input
+#   price            where no price of cached input or of cache writes is listed, such tokens count as input,
+#                    and long cache writes as short ones
 #   maxOutputTokens  raise it to what the provider documents, if you need longer answers
 #   capabilities     add what a model can do, for example [Tools, ParallelTools, JSONSchema, Vision]; a request that needs more
 #                    than text goes only to models that say so
