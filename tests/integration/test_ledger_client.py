@@ -22,6 +22,7 @@ from foresail_sidecar.ledger.interface import (
     LedgerUnavailable,
     Measure,
     Option,
+    ReserveRequest,
     RollingSpan,
 )
 from foresail_sidecar.ledger.sqlite.backend import SqliteLedger
@@ -163,6 +164,22 @@ async def test_leases_are_renewed_also_while_nothing_can_be_given_back(path: Pat
         usage = await used(client)
         assert usage is not None
         assert usage[1] >= 30
+
+
+class LosesAnswers(SqliteLedger):
+    """A ledger that reserves, and whose answers never come."""
+
+    async def reserve(self, request: ReserveRequest) -> Granted | Denied:
+        await super().reserve(request)
+        raise LedgerUnavailable("the answer was lost")
+
+
+async def test_what_is_abandoned_at_the_end_is_given_back(path: Path, tmp_path: Path) -> None:
+    async with ledger_client(LosesAnswers(path, busy_seconds=WAIT_SECONDS), tmp_path) as client:
+        with pytest.raises(LedgerUnavailable):
+            await client.reserve("a", budgets, option(60))
+    async with ledger_client(ledger(path), tmp_path) as client:
+        assert await used(client) == (0, 0)
 
 
 async def test_a_stalled_ledger_is_unavailable_and_what_it_did_late_is_given_back(path: Path, tmp_path: Path) -> None:

@@ -201,12 +201,16 @@ class LedgerClient:
             self._notes[name] = text
 
     async def aclose(self, seconds: float) -> None:
-        """Deliver what is to be settled within so many seconds, journal the rest, and close the ledger."""
+        """Deliver what is to be settled within so many seconds, journal the rest, give back what is abandoned, and close the ledger."""
         if self._heart is not None:
             self._heart.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heart
         await self._deliveries.aclose(seconds)
+        with contextlib.suppress(LedgerError, TimeoutError):
+            # What nobody gives back any more would become spend with its lease.
+            async with asyncio.timeout(seconds):
+                await self._give_back()
         with contextlib.suppress(LedgerError):
             await self._write_notes()
         with contextlib.suppress(TimeoutError):
