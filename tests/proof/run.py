@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -51,29 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _prove(folder: Path, options: argparse.Namespace) -> list[Part]:
     parts = []
-    async with aclosing(_parts(folder, options)) as proven:
-        async for part in proven:
-            print(shown(part), flush=True)
-            parts.append(part)
+    for name, part in _parts(folder, options):
+        parts.append(await _finished(name, part))
+        print(shown(parts[-1]), flush=True)
     return parts
 
 
-async def _parts(folder: Path, options: argparse.Namespace) -> AsyncGenerator[Part, None]:
+def _parts(folder: Path, options: argparse.Namespace) -> list[tuple[str, Callable[[], Awaitable[Part]]]]:
     backends = {"redis": [REDIS], "sqlite": [SQLITE], "both": [REDIS, SQLITE]}[options.backend]
-    chosen = options.parts.split(",")
+    found: list[tuple[str, Callable[[], Awaitable[Part]]]] = []
     for backend in backends:
-        load = _load(backend, options)
-        own = folder / ("redis" if backend.shared else "sqlite")
-        if "worst" in chosen:
-            yield await phases.worst_case(own / "worst", backend, load)
-        if "tenth" in chosen:
-            yield await phases.tenth(own / "tenth", backend, load)
-        if "faults" in chosen:
-            yield await phases.trouble(own / "faults", backend, load)
-    if "model" in chosen:
-        yield await asyncio.to_thread(_property_test, options)
-    if "soak" in chosen and options.soak > 0 and REDIS in backends:
-        yield await soak(folder / "soak", _soak_load(options))
+        load, own = _load(backend, options), folder / ("redis" if backend.shared else "sqlite")
+        found += [
+            ("worst", partial(phases.worst_case, own / "worst", backend, load)),
+            ("tenth", partial(phases.tenth, own / "tenth", backend, load)),
+            ("faults", partial(phases.trouble, own / "faults", backend, load)),
+        ]
+    found.append(("model", partial(asyncio.to_thread, _property_test, options)))
+    if options.soak > 0 and REDIS in backends:
+        found.append(("soak", partial(soak, folder / "soak", _soak_load(options))))
+    return [(name, part) for name, part in found if name in options.parts.split(",")]
+
+
+async def _finished(name: str, part: Callable[[], Awaitable[Part]]) -> Part:
+    """Return what a part has shown. One that breaks down has failed, and the others are still to be seen."""
+    began = time.monotonic()
+    try:
+        return await part()
+    except Exception as error:
+        trace = tuple(line for text in traceback.format_exception(error) for line in text.splitlines())
+        broke = Verdict("the part came to its end", type(error).__name__, trace[-40:])
+        return Part(name, time.monotonic() - began, [broke])
 
 
 def _load(backend: Backend, options: argparse.Namespace) -> Load:

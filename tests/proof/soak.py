@@ -52,7 +52,7 @@ async def soak(folder: Path, load: Load) -> Part:
     checks = [
         verdicts.all_connected(crowd.most_connected, load.clients),
         *phases.always(running, setting, bills, records, decisions, last, polls),
-        verdicts.served_enough(crowd.outcomes, least=load.clients),
+        verdicts.served_enough(crowd.outcomes, least=phases.least_answered(load)),
         phases.happened(performing, REDIS, decisions),
         replace(verdicts.all_seen(restarted), what="everything was restarted before memory is watched"),
         verdicts.memory_is_flat(samples, percent=_FLAT_PERCENT, least_kibibytes=_LEAST_KIBIBYTES),
