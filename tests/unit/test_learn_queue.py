@@ -78,12 +78,22 @@ async def test_what_cannot_be_in_time_is_refused_at_once() -> None:
     queue = BatchQueue(max_entries=10, max_batch_tokens=100)
     queue.admit([entry(tokens=100, deadline=10.0)], 0.0)
     assert len(queue.next_batch(0.0)) == 1
-    queue.finished(1.0)  # a hundredth of a second per token, smoothed
+    queue.finished(1.0)  # a hundredth of a second per token
     queue.admit([entry(tokens=100, deadline=10.0)], 1.0)
-    assert queue.wait(1.0) == pytest.approx(0.2, rel=0.1)
-    with pytest.raises(DeadlineExceeded, match="the texts ahead will take about"):
-        queue.admit([entry(deadline=1.1)], 1.0)
-    queue.admit([entry(deadline=1.5)], 1.0)
+    assert queue.wait(1.0) == pytest.approx(1.0)
+    with pytest.raises(DeadlineExceeded, match="the texts ahead will take about 1000 ms"):
+        queue.admit([entry(tokens=10, deadline=2.2)], 1.0)
+    queue.admit([entry(tokens=10, deadline=2.5)], 1.0)
+
+
+async def test_one_batch_that_was_held_up_says_nothing_about_the_next() -> None:
+    queue = BatchQueue(max_entries=10, max_batch_tokens=100)
+    for seconds in (1.0, 1.1, 50.0, 0.9):
+        queue.admit([entry(tokens=100, deadline=1e9)], 0.0)
+        queue.next_batch(0.0)
+        queue.finished(seconds)
+    queue.admit([entry(tokens=100, deadline=1e9)], 0.0)
+    assert queue.wait(0.0) == pytest.approx(1.05)
 
 
 async def test_the_running_batch_counts_for_what_is_left_of_it() -> None:
@@ -107,7 +117,7 @@ async def test_what_would_be_late_when_done_gives_way_to_what_is_not_but_never_t
     queue = BatchQueue(max_entries=10, max_batch_tokens=100)
     queue.admit([entry(deadline=1e9)], 0.0)
     queue.next_batch(0.0)
-    queue.finished(0.5)  # 10 tokens: about a hundredth of a second per token, smoothed
+    queue.finished(0.5)  # a twentieth of a second per token
     late, patient = entry(tokens=100, deadline=1.5), entry(tokens=100, deadline=9.0)
     queue.admit([late, patient], 0.0)
     assert queue.next_batch(1.0) == [patient]

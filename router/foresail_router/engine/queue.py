@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from foresail_router.engine.interface import DeadlineExceeded, ScorerOverloaded
 from foresail_router.features.weights import MAX_TOKENS
 
 Row = NDArray[np.float64]
-# Estimates are smoothed over about five batches.
-_SMOOTHING = 0.2
+# The estimate is the median of so many batches: one that was held up by something else says nothing about the next.
+_REMEMBERED = 7
 _FIRST_SECONDS_PER_TOKEN = 1e-4
 # How much longer than estimated work is taken to be: refused too early costs one estimate, too late the whole deadline for nothing.
 _CAUTION = 1.3
@@ -49,6 +50,7 @@ class BatchQueue:
         self._max_batch_tokens = max_batch_tokens
         self._entries: deque[Entry] = deque()
         self._seconds_per_token = _FIRST_SECONDS_PER_TOKEN
+        self._measured: deque[float] = deque(maxlen=_REMEMBERED)
         self._running_tokens = 0
         self._running_since = 0.0
 
@@ -102,8 +104,8 @@ class BatchQueue:
     def finished(self, seconds: float) -> None:
         """Learn how long the batch took that was taken last."""
         if self._running_tokens:
-            measured = seconds / self._running_tokens
-            self._seconds_per_token += _SMOOTHING * (measured - self._seconds_per_token)
+            self._measured.append(seconds / self._running_tokens)
+            self._seconds_per_token = median(self._measured)
         self._running_tokens = 0
 
     def fail_all(self, error: Exception) -> None:
