@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -138,6 +144,33 @@ async def test_a_log_that_lost_its_end_loses_only_that(path: Path, killed: list[
     await ledger.close()
     assert usage.spent > 0
     assert isinstance(granted, Granted)
+
+
+async def test_a_process_gets_its_turn_beside_one_that_writes_all_the_time(path: Path) -> None:
+    ledger = SqliteLedger(path, busy_seconds=1.0)
+    await ledger.status()
+    ends = threading.Event()
+
+    def write_all_the_time() -> None:
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as connection:
+            while not ends.is_set():
+                connection.execute("BEGIN IMMEDIATE")
+                time.sleep(0.02)
+                connection.execute("COMMIT")
+                time.sleep(0.0005)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(write_all_the_time)
+        try:
+            for number in range(10):
+                # Long enough that the other one writes again.
+                await asyncio.sleep(0.03)
+                request = ReserveRequest(f"turn-{number}", (CLAIM,), (Option(1, 1),), LEASE_MS)
+                assert isinstance(await ledger.reserve(request), Granted)
+        finally:
+            ends.set()
+        other.result(timeout=DEADLINE_SECONDS)
+    await ledger.close()
 
 
 async def test_a_file_that_is_no_ledger_is_refused_with_a_remedy(tmp_path: Path) -> None:

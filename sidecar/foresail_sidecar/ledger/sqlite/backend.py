@@ -181,7 +181,7 @@ class SqliteLedger:
         """Run the batch in one transaction; return each result, or the exception that stands for it."""
         try:
             connection = self._connected()
-            unit = begin(connection, self._clock_ms())
+            unit = begin(connection, self._clock_ms(), self._busy_seconds)
             results, lost = self._run(unit, batch)
             unit.flush()
             if unit.now_ms - self._cared_ms >= _CARE_MS:
@@ -224,6 +224,8 @@ class SqliteLedger:
             self._disconnect()
         if self._connection is None:
             self._connection = connect(self._path, self._busy_seconds)
+            # From here on, whoever begins a transaction waits for its turn.
+            self._connection.execute("PRAGMA busy_timeout = 0")
             self._inode = self._path.stat().st_ino
             kind = volatile_file_system(self._path.parent)
             self._faults = () if kind is None else (f"LedgerNotDurable: the ledger's directory is on {kind}",)

@@ -7,6 +7,7 @@ of one budget in one transaction so cost one read and one write of its row.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -21,6 +22,8 @@ _ROLLING_KEPT_MS: Final = 60_000
 # A slot that only a late settlement brought back does not know its window: longer than any window and the next one.
 _UNKNOWN_KEPT_MS: Final = 63 * _DAY_MS
 _MOST_DELETED: Final = 1000
+_RETRY_SECONDS: Final = 0.001
+_PRIMARY_CODE: Final = 0xFF
 
 
 class State(IntEnum):
@@ -191,11 +194,31 @@ class Unit:
         self.connection.executemany("DELETE FROM usage WHERE account = ? AND slot = ?", old)
 
 
-def begin(connection: sqlite3.Connection, now_ms: int) -> Unit:
-    """Start a transaction that no other process writes beside."""
-    connection.execute("BEGIN IMMEDIATE")
+def begin(connection: sqlite3.Connection, now_ms: int, patience_seconds: float) -> Unit:
+    """Start a transaction that no other process writes beside.
+
+    Raises:
+        sqlite3.OperationalError: others wrote without a break for longer than `patience_seconds`, or something is wrong.
+    """
+    _take_turn(connection, patience_seconds)
     row = connection.execute("SELECT identity, generation, sequence, opens FROM ledger").fetchone()
     return Unit(connection, now_ms, Header(*row))
+
+
+def _take_turn(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    # SQLite's own waits grow to a tenth of a second. Meanwhile a busy process that shares the file ends its turn and takes the
+    # next one, again and again, until the wait is over.
+    patience = time.monotonic() + patience_seconds
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= patience:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def kept_until(start: int, ends: int | None, *, rolling: bool) -> int | None:
