@@ -27,7 +27,7 @@ from tests.support.redis_server import running_redis
 from tests.support.serving import FORESAIL, done
 
 PASS_THROUGH = Path(__file__).with_name("passthrough.py")
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 _PROBE = b'{"model": "%s", "messages": [{"role": "user", "content": "Are you there?"}], "max_tokens": 5}'
 
 

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -109,17 +112,36 @@ func runLoad(arguments []string) error {
 func connect(address string, connections int) ([]*worker, error) {
 	workers := make([]*worker, connections)
 	for index := range workers {
-		connection, err := net.Dial("tcp", address)
-		if err != nil {
-			return nil, err
-		}
 		clock, err := newTimer()
 		if err != nil {
 			return nil, err
 		}
-		workers[index] = &worker{connection: connection, reader: bufio.NewReader(connection), clock: clock}
+		workers[index] = &worker{clock: clock}
+		if err := workers[index].connect(address); err != nil {
+			return nil, err
+		}
 	}
 	return workers, nil
+}
+
+func (own *worker) connect(address string) error {
+	if own.connection != nil {
+		own.connection.Close()
+	}
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	own.connection, own.reader = connection, bufio.NewReader(connection)
+	return nil
+}
+
+// exchange returns io.EOF if the other side closed the connection instead of answering.
+func (own *worker) exchange(request []byte) (*message, error) {
+	if _, err := own.connection.Write(request); err != nil {
+		return nil, err
+	}
+	return readMessage(own.reader)
 }
 
 func run(workers []*worker, prompts *source, measured *plan, check *checker) error {
@@ -152,10 +174,14 @@ func (own *worker) ask(prompts *source, measured *plan, check *checker) error {
 			}
 		}
 		request, _ := prompts.request()
-		if _, err := own.connection.Write(request); err != nil {
-			return err
+		got, err := own.exchange(request)
+		if err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			// Servers close connections that nobody used for some seconds; a client asks again on another one.
+			if err := own.connect(prompts.address); err != nil {
+				return err
+			}
+			got, err = own.exchange(request)
 		}
-		got, err := readMessage(own.reader)
 		if err != nil {
 			return err
 		}
