@@ -158,6 +158,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for given, known in ((options.rows or [], _ALL), (options.only or [], tuple(PARTS))):
         if unknown := sorted(set(given) - set(known)):
             parser.error(f"{', '.join(unknown)}: none of {', '.join(known)}")
+    if options.quick and options.write:
+        parser.error("figures of a quick run are not kept: leave out --quick or --write")
     return options
 
 
