@@ -89,11 +89,11 @@ def _load(backend: Backend, options: argparse.Namespace) -> Load:
     # Small enough that budgets run out, large enough that a thousand requests are answered.
     if options.quick:
         return Load(options.clients, 30, 3.0, 4.0, 200_000_000, options.seed)
-    return Load(options.clients, 240 if backend.shared else 150, 5.0, 2.5, 300_000_000, options.seed)
+    return Load(options.clients, 240 if backend.shared else 150, 5.0, 2.5, 600_000_000, options.seed)
 
 
 def _soak_load(options: argparse.Namespace) -> Load:
-    return Load(options.clients, options.soak * 60, 15.0, 5.0, 150_000_000, options.seed)
+    return Load(options.clients, options.soak * 60, 15.0, 5.0, 600_000_000, options.seed)
 
 
 def _property_test(options: argparse.Namespace) -> Part:
