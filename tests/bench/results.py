@@ -43,11 +43,10 @@ class Results:
         """Return the rows that could not be measured, with the reason."""
         return dict(self.data.get("missing", {}))
 
-    def begin(self, part: str, rows: list[str], *, rounds: int, resume: bool) -> None:
-        """Forget what a part has of these rows, or only what is beyond so many rounds, to go on where a run ended."""
+    def begin(self, part: str, rows: list[str], *, resume: bool) -> None:
+        """Forget what a part has of these rows, or only how they failed, to go on where a run ended."""
         kept = [
-            {row: figures for row, figures in each.items() if resume or row not in rows}
-            for each in self.rounds(part)[:rounds]
+            {row: figures for row, figures in each.items() if resume or row not in rows} for each in self.rounds(part)
         ]
         while kept and not kept[-1]:
             kept.pop()

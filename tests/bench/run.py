@@ -79,7 +79,7 @@ def run_part(bench: Bench, results: Results, name: str, rounds: int, *, resume: 
     part = PARTS[name]
     rows = [row for row in bench.rows if row.key in part.rows]
     began, load_before = time.monotonic(), os.getloadavg()[0]
-    results.begin(name, [row.key for row in rows], rounds=min(rounds, part.most_rounds), resume=resume)
+    results.begin(name, [row.key for row in rows], resume=resume)
     direct = next(row for row in ROWS if row.key == "direct")
     for number in range(min(rounds, part.most_rounds)):
         left = [row for row in rows if not results.has(name, number, row.key)]

@@ -17,7 +17,7 @@ FACTS = {"date": "2026-01-02", "machine": "a machine", "cores": [0, 1], "load_av
 
 def results(tmp_path: Path, part: str, *rounds: dict[str, dict[str, float]]) -> Results:
     made = Results.read(tmp_path / "gateway.json")
-    made.begin(part, [], rounds=len(rounds), resume=False)
+    made.begin(part, [], resume=False)
     for number, rows in enumerate(rounds):
         for row, figures in rows.items():
             made.add(part, number, row, figures)
@@ -91,11 +91,11 @@ def test_facts_say_where_and_when(tmp_path: Path) -> None:
 def test_a_run_that_is_resumed_keeps_rounds_and_a_new_one_forgets_only_its_rows(tmp_path: Path) -> None:
     kept = results(tmp_path, "json", {"a": {"x": 1.0}, "b": {"x": 2.0}}, {"a": {"x": 3.0}})
     kept.fail("json", "a", "it ended")
-    kept.begin("json", ["a", "b"], rounds=5, resume=True)
+    kept.begin("json", ["a", "b"], resume=True)
     assert kept.has("json", 1, "a")
     assert not kept.has("json", 1, "b")
     assert kept.failures("json") == {}
-    kept.begin("json", ["a"], rounds=5, resume=False)
+    kept.begin("json", ["a"], resume=False)
     assert kept.rounds("json") == [{"b": {"x": 2.0}}]
     kept.add("json", 0, "a", {"x": 0.123456})
     assert Results.read(tmp_path / "gateway.json").rounds("json")[0]["a"] == {"x": 0.1235}
