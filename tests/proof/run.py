@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,12 @@ from tests.proof.verdicts import Verdict
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PROPERTY_TEST: Final = "tests/integration/test_ledger_property.py"
-_PROPERTY_SECONDS: Final = 600
+_OUTAGE_TESTS: Final = (
+    "tests/integration/test_ledger_redis_faults.py",
+    "tests/integration/test_ledger_redis_client.py",
+    "tests/integration/test_ledger_redis_loss.py",
+)
+_TESTS_SECONDS: Final = 600
 _CLIENTS: Final = 1000
 
 
@@ -69,6 +75,8 @@ def _parts(folder: Path, options: argparse.Namespace) -> list[tuple[str, Callabl
             ("faults", partial(phases.trouble, own / "faults", backend, load)),
         ]
     found.append(("model", partial(asyncio.to_thread, _property_test, options)))
+    if REDIS in backends:
+        found.append(("outages", partial(asyncio.to_thread, _outages, options)))
     if options.soak > 0 and REDIS in backends:
         found.append(("soak", partial(soak, folder / "soak", _soak_load(options))))
     return [(name, part) for name, part in found if name in options.parts.split(",")]
@@ -98,19 +106,39 @@ def _soak_load(options: argparse.Namespace) -> Load:
 
 def _property_test(options: argparse.Namespace) -> Part:
     """Run the property test of the ledgers with many random histories."""
-    began = time.monotonic()
     profile = "proof-quick" if options.quick else "proof"
     chosen = [] if options.backend == "both" else ["-k", options.backend]
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", f"--hypothesis-profile={profile}", *chosen]
-    command += [f"--hypothesis-seed={options.seed}", "--timeout", str(_PROPERTY_SECONDS), _PROPERTY_TEST]
+    chosen += [f"--hypothesis-profile={profile}", f"--hypothesis-seed={options.seed}", _PROPERTY_TEST]
+    promise = f"random histories ({profile}): each backend does what a plain model of a ledger does"
+    return _tests("The ledgers and a model", promise, chosen, {})
+
+
+def _outages(options: argparse.Namespace) -> Part:
+    """Run the tests of a Redis that is killed, stopped, stalled or replaced; unless quick, with stops of 30 s and stalls of 5 s."""
+    real = "0" if options.quick else "1"
+    promise = (
+        "a Redis killed with and without its file, stopped, stalled, replaced by a stale copy: no money is lost or made"
+    )
+    chosen = ["-k", "stop or stall or killed or lost or stale or promoted", *_OUTAGE_TESTS]
+    return _tests("Outages of Redis", promise, chosen, {"FORESAIL_REAL_OUTAGES": real})
+
+
+def _tests(name: str, promise: str, chosen: Sequence[str], environment: Mapping[str, str]) -> Part:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--timeout", str(_TESTS_SECONDS), *chosen]
     done = subprocess.run(
-        command, cwd=_ROOT, capture_output=True, text=True, timeout=2 * _PROPERTY_SECONDS, check=False
+        command,
+        cwd=_ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * _TESTS_SECONDS,
+        check=False,
     )
     lines = done.stdout.strip().splitlines()
-    figures = f"profile {profile}: {lines[-1].strip('= ') if lines else 'no output'}"
+    figures = lines[-1].strip("= ") if lines else "no output"
     offenders = tuple(lines[-40:]) if done.returncode else ()
-    check = Verdict("random histories: each backend does what a plain model of a ledger does", figures, offenders)
-    return Part("The ledgers and a model", time.monotonic() - began, [check])
+    return Part(name, time.monotonic() - began, [Verdict(promise, figures, offenders)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="length of the soak; 0 for none (default: 20)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is random")
     parser.add_argument("--clients", type=int, default=_CLIENTS, help="(default: %(default)s)")
-    parser.add_argument("--parts", default="worst,tenth,faults,model,soak", help="(default: %(default)s)")
+    parser.add_argument("--parts", default="worst,tenth,faults,model,outages,soak", help="(default: %(default)s)")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="a new directory for logs, journals and ledgers")
     parser.add_argument("--write", action="store_true", help=f"write the table into docs/benchmarks/{PAGE.name}")
     return parser
