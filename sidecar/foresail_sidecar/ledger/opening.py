@@ -13,8 +13,6 @@ from pathlib import Path
 
 from foresail_api.errors import UserError
 from foresail_sidecar.ledger.interface import Ledger
-from foresail_sidecar.ledger.redis.backend import RedisLedger
-from foresail_sidecar.ledger.redis.calls import RedisSettings
 from foresail_sidecar.ledger.sqlite.backend import open_sqlite
 from foresail_sidecar.ledger.sqlite.schema import ledger_path
 
@@ -38,18 +36,25 @@ async def open_ledger(settings: LedgerSettings, *, uid: str, password: str | Non
     Raises:
         UserError: the URL is none of a Redis, or the file cannot be made or is no ledger.
     """
-    deadline_seconds = settings.timeout_milliseconds / 1000
     if settings.redis_url is None:
-        return await open_sqlite(ledger_path(directory, uid), busy_seconds=deadline_seconds)
-    tls = settings.redis_url.startswith("rediss://")
-    # Reads the machine's certificates from its disk.
-    trust = await asyncio.to_thread(_trust, settings.authorities) if tls else None
-    redis = RedisSettings(settings.redis_url, settings.username, password, deadline_seconds, trust)
+        return await open_sqlite(ledger_path(directory, uid), busy_seconds=settings.timeout_milliseconds / 1000)
+    # Importing the client and reading the machine's certificates read from the disk.
+    return await asyncio.to_thread(_on_redis, settings, settings.redis_url, uid, password)
+
+
+def _on_redis(settings: LedgerSettings, url: str, uid: str, password: str | None) -> Ledger:
+    # Imported here: processes without a Redis save the 5 MB of its client.
+    from foresail_sidecar.ledger.redis.backend import RedisLedger
+    from foresail_sidecar.ledger.redis.calls import RedisSettings
+
+    trust = _trust(settings.authorities) if url.startswith("rediss://") else None
     try:
-        return RedisLedger(redis, uid)
+        return RedisLedger(
+            RedisSettings(url, settings.username, password, settings.timeout_milliseconds / 1000, trust), uid
+        )
     except ValueError:
         raise UserError(
-            f"costLimits.ledger.redis.url: `{settings.redis_url}` is not the address of a Redis; "
+            f"costLimits.ledger.redis.url: `{url}` is not the address of a Redis; "
             "write `redis://HOST:PORT` or, with TLS, `rediss://HOST:PORT`"
         ) from None
 

@@ -72,6 +72,8 @@ class Calls:
             "max_connections": _MOST_CONNECTIONS + 1,
             "socket_timeout": self._deadline,
             "socket_connect_timeout": self._deadline,
+            # Telling the server the client's version would read it from the disk, on the event loop, with each connection.
+            "driver_info": None,
             # Repeating is decided above: a call that was late is not sent a second time behind its caller's back.
             "retry": Retry(NoBackoff(), 0),
             **parse_url(settings.url),
