@@ -183,8 +183,13 @@ def _unseen(refusals: Sequence[Refusal], polls: Sequence[Poll]) -> list[str]:
             last += 1
         around = polls[max(0, first - 1) : last + 1]
         spent = [poll.balances[refusal.account].spent for poll in around if refusal.account in poll.balances]
-        if spent and not min(spent) <= refusal.spent <= max(spent):
-            offenders.append(f"{refusal}: the ledger said {min(spent)} to {max(spent)} around then")
+        if not spent:
+            continue
+        # Spend only grows until a part of a rolling window leaves it: how far it had grown until then fell between two polls.
+        fell = any(later < earlier for earlier, later in pairwise(spent))
+        most = refusal.limit if fell else max(spent)
+        if not min(spent) <= refusal.spent <= most:
+            offenders.append(f"{refusal}: the ledger said {min(spent)} to {most} around then")
     return offenders
 
 

@@ -150,6 +150,12 @@ def test_a_refusal_is_compared_with_the_polls_of_its_own_time() -> None:
     fails(verdicts.refusals_justified([early], AMOUNTS, seen, 80), "around then")
 
 
+def test_what_was_spent_just_before_a_window_moved_on_need_not_have_been_polled() -> None:
+    higher = refusal(seconds=0.1, spent=560, reserved=420)
+    fails(verdicts.refusals_justified([higher], AMOUNTS, polls((540, 430), (550, 430)), 80), "around then")
+    assert verdicts.refusals_justified([higher], AMOUNTS, polls((550, 430), (300, 430)), 80).passed
+
+
 def test_as_many_answers_as_the_budget_pays_and_no_other_number() -> None:
     assert verdicts.answered_exactly(300, 300, 300, 1000).passed
     fails(verdicts.answered_exactly(299, 300, 300, 1000), "299")
