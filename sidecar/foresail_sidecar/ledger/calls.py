@@ -6,13 +6,13 @@ lost data has to be restored before it is called again.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
 from foresail_sidecar.ledger.circuit import Circuit
+from foresail_sidecar.ledger.deadline import Deadline
 from foresail_sidecar.ledger.deliveries import DeliveryMetrics
 from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerError, LedgerUnavailable
 
@@ -90,7 +90,7 @@ class Calls:
         started = time.perf_counter()
         failed: LedgerError | None = None
         try:
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 result = await run()
         except TimeoutError:
             failed = LedgerUnavailable(f"the ledger did not answer within {self._deadline:g} s")

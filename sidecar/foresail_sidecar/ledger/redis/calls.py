@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from foresail_sidecar.ledger.deadline import Deadline
 from foresail_sidecar.ledger.interface import LedgerUnavailable
 from foresail_sidecar.ledger.redis.scripts import Script
 from foresail_sidecar.ledger.redis.wire import Argument
@@ -70,7 +71,8 @@ class Calls:
             "decode_responses": False,
             # One more than the batches in flight: the check of durability has its own.
             "max_connections": _MOST_CONNECTIONS + 1,
-            "socket_timeout": self._deadline,
+            # Reading ends with the deadline of its batch.
+            "socket_timeout": None,
             "socket_connect_timeout": self._deadline,
             # Telling the server the client's version would read it from the disk, on the event loop, with each connection.
             "driver_info": None,
@@ -118,7 +120,7 @@ class Calls:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
         try:
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 return await call.answer
         except TimeoutError:
             raise LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms") from None
@@ -142,7 +144,7 @@ class Calls:
 
     async def _run(self, batch: list[_Call]) -> None:
         try:
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 missing = await self._exchange(batch)
                 if missing:
                     scripts = {call.script.digest: call.script for call in missing if call.script is not None}
