@@ -9,7 +9,9 @@ from foresail_router.decision.counts import TokenCounts
 
 # No request has more: such a report is a defect of the upstream, and counts as none.
 _MOST_TOKENS = 1_000_000_000
+_CACHES = frozenset({"cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"})
 _CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens")
+_LONG_WRITE, _SHORT_WRITE = "ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"
 
 
 def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
@@ -20,11 +22,25 @@ def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
     prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     if not _is_count(prompt) or not _is_count(completion):
         return None
-    output = max(completion, total - prompt) if _is_count(total) else completion
     details = _mapping(usage, "prompt_tokens_details")
-    if not details and "cache_read_input_tokens" not in usage and "cache_creation_input_tokens" not in usage:
+    apart = not _CACHES.isdisjoint(usage)
+    if apart:
+        prompt = _whole_prompt(prompt, usage)
+    output = max(completion, total - prompt) if _is_count(total) else completion
+    if not details and not apart:
         return TokenCounts(plain=prompt, output_tokens=output)
     return _by_kind(prompt, output, usage, details)
+
+
+def _whole_prompt(prompt: int, usage: Mapping[str, Any]) -> int:
+    """Return all input tokens. Servers that name the caches' tokens as Anthropic does may leave them out of the prompt, as it does.
+
+    That shows where these, none of which is counted twice, are more than the prompt: cut to it, they would go unbilled.
+    """
+    creation = _mapping(usage, "cache_creation")
+    told = sum(_count(creation, name) for name in (_LONG_WRITE, _SHORT_WRITE))
+    apart = max(told, _count(usage, "cache_creation_input_tokens")) + _count(usage, "cache_read_input_tokens")
+    return prompt + apart if apart > prompt else prompt
 
 
 def _by_kind(prompt: int, output: int, usage: Mapping[str, Any], details: Mapping[str, Any]) -> TokenCounts:
@@ -38,8 +54,8 @@ def _by_kind(prompt: int, output: int, usage: Mapping[str, Any], details: Mappin
         left -= taken
         return taken
 
-    long = take(_count(creation, "ephemeral_1h_input_tokens"))
-    short = take(_count(creation, "ephemeral_5m_input_tokens"))
+    long = take(_count(creation, _LONG_WRITE))
+    short = take(_count(creation, _SHORT_WRITE))
     told = max(_count(usage, "cache_creation_input_tokens"), *(_count(details, name) for name in _CACHE_WRITES))
     written = take(max(0, told - long - short))
     audio = take(_count(details, "audio_tokens"))
