@@ -149,6 +149,16 @@ def test_the_last_of_several_usages_counts() -> None:
     assert read([events(*growing)])[2].usage == billed(11, 2)
 
 
+def test_a_report_does_not_hold_what_comes_after_it() -> None:
+    early = chunk({"role": "assistant"}, usage={"prompt_tokens": 11, "completion_tokens": 0})
+    assert read([events(early)])[2].usage == billed(11, 0)
+    _, ending, machine = read([events(early, chunk({"content": "a long answer"}))])
+    assert (ending.kind, machine.usage, machine.output_bytes) == (EndingKind.CUT, None, 13)
+    assert read([events(early, chunk({"content": "x"}), chunk({}, "stop"), chunk(usage=USAGE))])[2].usage == billed(
+        11, 5
+    )
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -212,6 +222,27 @@ def test_input_is_told_apart_by_kind(more: dict[str, Any], expected: TokenCounts
     found = read([events(chunk(usage=usage))])[2].usage
     assert found == expected
     assert found.input_tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"cache_creation_input_tokens": 1000}, TokenCounts(plain=10, written=1000, output_tokens=5)),
+        (
+            {"cache_creation_input_tokens": 400, "cache_read_input_tokens": 600, "total_tokens": 1015},
+            TokenCounts(plain=10, cached=600, written=400, output_tokens=5),
+        ),
+        (
+            {"cache_creation": {"ephemeral_1h_input_tokens": 900}, "total_tokens": 15},
+            TokenCounts(plain=10, written_long=900, output_tokens=5),
+        ),
+    ],
+)
+def test_what_a_server_leaves_out_of_the_prompt_is_billed_all_the_same(
+    more: dict[str, Any], expected: TokenCounts
+) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, **more}
+    assert read([events(chunk(usage=usage))])[2].usage == expected
 
 
 @pytest.mark.parametrize(

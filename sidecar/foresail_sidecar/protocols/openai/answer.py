@@ -96,6 +96,7 @@ class StreamedAnswer:
         if event.data is None:
             self.started = True
             self.output_bytes += len(event.raw)
+            self.usage = None
             return event.raw
         if not event.data:
             return event.raw
@@ -108,10 +109,13 @@ class StreamedAnswer:
         error = error_in(value)
         if error is not None or event.name == b"error":
             return self._take_error(value)
-        self.usage = usage_in(value) or self.usage
-        choices = _choices(value)
+        choices, before = _choices(value), self.output_bytes
         for choice in choices:
             self._take_choice(choice)
+        reported = usage_in(value)
+        # What was reported before this event does not hold what it brings.
+        if reported is not None or self.output_bytes > before:
+            self.usage = reported
         if not choices and isinstance(value.get("usage"), dict) and not self._wants_usage:
             return b""
         return event.raw
