@@ -92,6 +92,7 @@ def test_the_router_reads_the_last_user_message(messages: list[Any], text: str) 
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CACHED = {"type": "ephemeral"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
@@ -141,6 +142,16 @@ def test_capabilities_are_required_also_when_used_earlier(fields: dict[str, Any]
         ({"messages": [user([{"type": "image_url", "image_url": {"url": "u"}}])]}, "`messages[0].content[0]`"),
         ({"messages": [user([{"type": "hologram"}])]}, "`messages[0].content[0]`"),
         ({"messages": [user([{"type": "text", "text": "x", "cache_control": {}}])]}, "`messages[0].content[0]`"),
+        (
+            {"messages": [user([{"type": "text", "text": "x", "cache_control": {**CACHED, "ttl": ["1h"]}}])]},
+            "`messages[0].content[0]`",
+        ),
+        (
+            {"messages": [user([{"type": "text", "text": "x", "cache_control": CACHED, "more": 1}])]},
+            "`messages[0].content[0]`",
+        ),
+        ({"tools": [{**TOOL, "cache_control": {**CACHED, "ttl": "24h"}}]}, "`tools[0]`"),
+        ({"cache_control": CACHED}, "`cache_control`"),
         ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "`messages[0]`"),
         ({"web_search_options": {}}, "`web_search_options`"),
         ({"tools": [{"type": "web_search"}]}, "`tools[0]`"),
@@ -205,6 +216,10 @@ def test_what_has_no_bound_on_its_cost_is_named(fields: dict[str, Any], named: s
         {"reasoning": {"max_tokens": 100, "enabled": True, "exclude": True}},
         {"thinking_budget": 100},
         {"messages": [user([IMAGE, AUDIO])]},
+        {"messages": [user([{"type": "text", "text": "x", "cache_control": CACHED}])]},
+        {"messages": [user([{"type": "text", "text": "x", "cache_control": {**CACHED, "ttl": "1h"}}])]},
+        {"messages": [user([{"type": "text", "text": "x", "cache_control": None}])]},
+        {"tools": [{**TOOL, "cache_control": {**CACHED, "ttl": "5m"}}]},
     ],
 )
 def test_everyday_fields_keep_a_request_priceable(fields: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
+from foresail_sidecar.protocols.openai.caching import CACHE_MARK, is_cache_mark
 from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
 from foresail_sidecar.protocols.openai.media import is_held_audio, is_held_image
@@ -95,7 +96,7 @@ def _part_text(conversation: Conversation, part: Any, path: str) -> str:
     text = part.get(text_field)
     if not isinstance(text, str):
         raise BadRequest(f"`{path}.{text_field}` must be a string.", f"{path}.{text_field}", "invalid_type")
-    if len(part) > 2:
+    if len(part) > 2 and not (len(part) == 3 and CACHE_MARK in part and is_cache_mark(part[CACHE_MARK])):
         _mark(conversation, f"`{path}` has fields beside `type` and `{text_field}`")
     return text
 

@@ -146,4 +146,4 @@ MEDIA_PARTS = {"image_url": Capability.VISION, "input_audio": Capability.AUDIO, 
 
 # Tools that the client runs. A provider runs any other, at a price of its own.
 CLIENT_TOOLS = frozenset({"function", "custom"})
-TOOL_FIELDS = CLIENT_TOOLS | {"type"}
+TOOL_FIELDS = CLIENT_TOOLS | {"type", "cache_control"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foresail_sidecar.protocols.openai.caching import CACHE_MARK, is_cache_mark
 from foresail_sidecar.protocols.openai.fields import (
     CLIENT_TOOLS,
     LISTED_SERVICE_TIERS,
@@ -49,6 +50,8 @@ def what_is_unbounded(fields: dict[str, Any]) -> str | None:
 
 def _run_by_client(tool: Any) -> bool:
     if not isinstance(tool, dict) or not tool.keys() <= TOOL_FIELDS or CLIENT_TOOLS.isdisjoint(tool):
+        return False
+    if not is_cache_mark(tool.get(CACHE_MARK)):
         return False
     kind = tool.get("type", "function")
     return isinstance(kind, str) and kind in CLIENT_TOOLS
