@@ -382,7 +382,7 @@ def test_a_request_cannot_be_made_of_nonsense() -> None:
         option(1, 2)
     with pytest.raises(ValueError, match="only once"):
         ReserveRequest("x", (claim,), (option(1, claims=(claim,)),), LEASE_MS)
-    with pytest.raises(ValueError, match="1 to 16 options"):
+    with pytest.raises(ValueError, match="1 to 64 options"):
         ReserveRequest("x", (claim,), (), LEASE_MS)
     with pytest.raises(ValueError, match="at most 8 budgets"):
         ReserveRequest("x", tuple(budget(1, str(n)) for n in range(9)), (option(1),), LEASE_MS)

@@ -144,6 +144,13 @@ async def test_another_candidate_is_taken_where_the_first_does_not_fit(ledger: L
     assert (admitted.candidate.model, admitted.candidate.output_limit) == ("cheap", 100)
 
 
+async def test_of_a_large_pool_the_last_candidate_answers_if_it_alone_fits(ledger: LedgerClient) -> None:
+    dear = [model(f"dear-{number}") for number in range(63)]
+    admitted = await admit(ledger, budgets_of(INPUT - 1), "a", *dear, CHEAP)
+    assert admitted.candidate.model == "cheap"
+    assert len(admitted.left_out) == len(dear)
+
+
 async def test_money_that_is_held_is_waited_for(ledger: LedgerClient) -> None:
     budgets = budgets_of(WORST)
     first = await admit(ledger, budgets, "a")

@@ -26,7 +26,8 @@ MOST: Final = 2**53 - 1
 MOST_RESERVED: Final = 2**50
 """The most that one attempt may reserve."""
 MOST_BUDGETS: Final = 8
-MOST_OPTIONS: Final = 16
+MOST_OPTIONS: Final = 64
+"""As many as a pool has models: the one that fits may be the last."""
 
 
 class Measure(StrEnum):
