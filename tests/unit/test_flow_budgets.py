@@ -69,6 +69,15 @@ def test_the_highest_pressure_counts_and_that_of_a_window_that_ended_does_not() 
     assert both.pressure_percent("ann", seen.get, DAY_END_MS) == 0
 
 
+def test_what_is_left_of_a_rolling_window_presses_after_its_oldest_use_has_left() -> None:
+    """Seen at noon, with the oldest use to leave a minute later; the latest leaves after a day and a bucket of 24 minutes."""
+    last_day = budgets_of(budget(calendar=None, rolling_seconds=86_400, soft_threshold_percent=50))
+    seen = {TEAM: Usage(TEAM, NOON_MS, 900, 0, NOON_MS + 60_000, 1, rolling=True)}
+    over = NOON_MS + 86_400_000 + 1_440_000
+    assert [last_day.pressure_percent("", seen.get, now) for now in (NOON_MS, NOON_MS + 60_000, over - 1)] == [80] * 3
+    assert last_day.pressure_percent("", seen.get, over) == 0
+
+
 def test_an_observed_budget_never_presses_and_is_not_enforced() -> None:
     observed = budgets_of(budget(mode=BudgetMode.OBSERVE))
     assert not observed.enforced

@@ -26,6 +26,7 @@ from foresail_sidecar.ledger.accounts import (
     zone_of,
 )
 from foresail_sidecar.ledger.interface import Claim, Denied, Shortage, Usage
+from foresail_sidecar.ledger.windows import rolling_span
 
 FULL_PERCENT: Final = 100
 _LONGEST_RETRY_AFTER_SECONDS: Final = 60
@@ -61,6 +62,17 @@ class PolicyBudget:
     def account(self, tenant: str) -> str:
         """Return the account that this tenant's requests are counted in."""
         return budget_account(self.rule.name, tenant if self.rule.per_tenant else None)
+
+    def is_over(self, usage: Usage, now_ms: int) -> bool:
+        """Return whether nothing of what was seen counts any more.
+
+        Of a rolling window, `ends_ms` is when its oldest use leaves; the rest goes on to count.
+        """
+        window = self.rule.window
+        if isinstance(window, RollingWindow):
+            span = rolling_span(window.seconds)
+            return usage.slot_ms + span.bucket_ms + span.span_ms <= now_ms
+        return usage.ends_ms is not None and usage.ends_ms <= now_ms
 
     def pressure_percent(self, tenant: str, spent: int) -> int:
         """Return 0 below the soft threshold, from there linearly up to 100 where the amount is spent."""
@@ -118,8 +130,7 @@ class Budgets:
         highest = 0
         for budget in self.each:
             usage = seen(budget.account(tenant))
-            ended = usage is not None and usage.ends_ms is not None and usage.ends_ms <= now_ms
-            spent = 0 if usage is None or ended else usage.spent
+            spent = 0 if usage is None or budget.is_over(usage, now_ms) else usage.spent
             highest = max(highest, budget.pressure_percent(tenant, spent))
         return highest
 
