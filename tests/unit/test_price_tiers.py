@@ -16,6 +16,7 @@ from foresail_api.reasons import Elimination
 from foresail_api.snapshot import SnapshotPrice, SnapshotTier, SnapshotTokenPrices
 from foresail_router.decision.counts import InputBound, TokenCounts
 from foresail_router.decision.price import MOST_NANO, bound_input, clamp_output_limit, cost_of, worst_case
+from foresail_router.decision.types import RefusalKind
 
 MICRO_DOLLARS = st.integers(0, 10**8)
 OPTIONAL = st.none() | MICRO_DOLLARS
@@ -235,3 +236,30 @@ def test_a_clamp_that_leaves_nothing_beside_thinking_is_too_small(
     assert candidate.elimination == elimination
     if elimination is not None:
         assert candidate.detail.startswith(f"the cap leaves 51 output tokens, fewer than {(thinking or 0) + 1}")
+
+
+@pytest.mark.parametrize("cap", [None, "1"])
+@pytest.mark.parametrize(
+    ("thinking", "named", "words"),
+    [
+        (499, None, None),
+        (500, None, "its `defaultMaxOutputTokens` leaves 500 output tokens, fewer than 501"),
+        (1000, 5000, "its `maxOutputTokens` leaves 1000 output tokens, fewer than 1001"),
+        (999, 5000, None),
+        # Foresail lowers nothing here, so the upstream says what it makes of it.
+        (600, 500, None),
+    ],
+)
+def test_the_pool_s_own_limit_must_leave_something_beside_thinking(
+    thinking: int, named: int | None, words: str | None, cap: str | None
+) -> None:
+    asked = request(output_limit=named, thinking_tokens=thinking)
+    served = snapshot(model("m"), strategy=Strategy.CHEAPEST, cap=cap)
+    (candidate,) = candidates_of(asked, served)
+    assert candidate.elimination == (None if words is None else Elimination.CLAMP_TOO_SMALL)
+    if words is not None:
+        refusal = decision_of(asked, served).refusal
+        assert refusal is not None
+        assert refusal.kind == RefusalKind.NO_ELIGIBLE_MODEL
+        assert words in refusal.message
+        assert refusal.message.endswith("name another `max_tokens` or a smaller budget for reasoning.")

@@ -101,12 +101,15 @@ def _candidate(
         or _missing_credential(model, conditions.missing_credentials)
         or _missing_capability(request, model)
         or _context_too_small(model, expected, least)
+        or _nothing_beside_thinking(request, model, wanted)
         or _unavailable(model, conditions)
         or _distrusted(model, conditions, cap)
         or _unbudgetable(request, model, candidate, conditions)
     )
     if verdict is not None:
-        return replace(candidate, elimination=verdict[0], detail=verdict[1])
+        # No cap would help.
+        helped = None if verdict[0] == Elimination.CLAMP_TOO_SMALL else candidate.worst_case
+        return replace(candidate, elimination=verdict[0], detail=verdict[1], worst_case=helped)
     return candidate if cap is None else capped(request, model, candidate, cap)
 
 
@@ -193,6 +196,18 @@ def _context_too_small(model: SnapshotModel, expected: int, least: int) -> _Verd
     return (
         Elimination.CONTEXT_TOO_SMALL,
         f"about {expected} input tokens and an answer of {least} exceed its context window of {model.context_window_tokens} tokens",
+    )
+
+
+def _nothing_beside_thinking(request: NeutralRequest, model: SnapshotModel, wanted: int) -> _Verdict | None:
+    """Return that the pool's own limit leaves no answer beside reasoning; a contradiction of the client's is the upstream's to tell."""
+    thinking, named = request.thinking_tokens, request.output_limit
+    if thinking is None or wanted > thinking or (named is not None and named <= wanted):
+        return None
+    field = "defaultMaxOutputTokens" if named is None else "maxOutputTokens"
+    return (
+        Elimination.CLAMP_TOO_SMALL,
+        f"its `{field}` leaves {wanted} output tokens, fewer than {thinking + 1}, and the request gives {thinking} to reasoning",
     )
 
 

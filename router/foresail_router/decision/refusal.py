@@ -17,6 +17,7 @@ _LONGEST_NAME = 64
 
 _REMEDIES = {
     Elimination.CONTEXT_TOO_SMALL: "shorten the conversation",
+    Elimination.CLAMP_TOO_SMALL: "name another `max_tokens` or a smaller budget for reasoning",
     Elimination.MISSING_CAPABILITY: "leave out what the models cannot do, or declare it in the pool's `capabilities` if they can",
     Elimination.UNPRICEABLE: "leave out what has no price, or have the pool declare `price` and `tokenCount`",
     Elimination.BOUND_EXCEEDED: "have the pool's `price`, `tokenCount` or `maxOutputTokens` of the model corrected",
@@ -51,7 +52,7 @@ def no_eligible_model(candidates: Sequence[Candidate], cap: int | None) -> Refus
     A model that is out for now is worth waiting for, whatever keeps the others out. `cap` is in nano-dollars, None where none applies.
     """
     asked = [candidate for candidate in candidates if candidate.elimination != Elimination.NOT_REQUESTED]
-    over_cap = [candidate for candidate in asked if candidate.elimination in _BY_CAP]
+    over_cap = [each for each in asked if each.elimination in _BY_CAP and each.worst_case is not None]
     listed = "; ".join(f"{candidate.model}: {candidate.elimination} ({candidate.detail})" for candidate in asked)
     if any(candidate.elimination == Elimination.UNHEALTHY for candidate in asked):
         message = f"No model can answer this request now. {listed}. To get an answer: try again later."
