@@ -12,7 +12,8 @@ from foresail_sidecar.upstreams.headers import merged, to_client, to_upstream
     [
         *("Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Connection"),
         *("Proxy-Authenticate", "Proxy-Authorization", "Authorization", "Cookie", "Cookie2"),
-        *("X-Api-Key", "api-key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Apikey", "X-Amz-Security-Token"),
+        *("X-Api-Key", "api-key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key", "X-Amz-Security-Token"),
+        *("Ocp-Apim-Subscription-Apikey", "X-Access-Key-Id"),
         *("X-Auth-Request-Email", "X-Auth-Request-Access-Token", "X-CSRF-Token", "X-Client-Secret", "X-Password"),
         *("Host", "Content-Length", "Content-Encoding", "Content-Type", "Accept-Encoding", "Expect"),
         *("X-Forwarded-For", "X-Forwarded-Client-Cert", "Forwarded", "X-Real-IP", "Via", "Referer", "Origin"),

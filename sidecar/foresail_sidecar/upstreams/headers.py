@@ -42,7 +42,10 @@ _REQUEST_PRIVATE_PREFIXES = (
     "cf-",
     "sec-",
 )
-_CREDENTIAL_WORDS = ("authorization", "cookie", "token", "secret", "password", "credential", "api-key", "apikey")
+_CREDENTIAL_WORDS = (
+    *("authorization", "cookie", "token", "secret", "password", "credential"),
+    *("api-key", "apikey", "access-key", "subscription-key"),
+)
 
 # The pool's account with the provider, and what belongs to the connection or the host instead of the answer.
 _ANSWER_PRIVATE = frozenset(
