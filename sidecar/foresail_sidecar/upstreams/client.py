@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,8 @@ _WRITTEN_AT_ONCE_BYTES = 1024 * 1024
 # Below the 5 seconds after which common servers close an idle connection, so that none is used while it closes.
 _KEEP_IDLE_CONNECTION_SECONDS = 3.0
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+# Told when the request that this task makes has a connection.
+_CONNECTED: ContextVar[Callable[[], None]] = ContextVar("connected")
 
 
 class _CompleteRequest(aiohttp.ClientRequest):
@@ -33,6 +36,11 @@ class _CompleteRequest(aiohttp.ClientRequest):
 
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
         """Add nothing."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Send the request: from here on the upstream's time runs, however much of its own the connection took."""
+        _CONNECTED.get()()
+        return await super().send(conn)
 
 
 class UpstreamAnswer:
@@ -53,6 +61,9 @@ class UpstreamAnswer:
         while True:
             try:
                 piece = content.read_nowait()
+                if piece and now() >= self._deadline and not content.is_eof():
+                    # Where a client reads more slowly than the upstream sends, there is never anything to wait for.
+                    raise TimeoutError
                 if not piece and not content.is_eof():
                     # Streams wait for every piece, and a timer costs a third of a scope.
                     timer = loop.call_at(min(now() + idle, self._deadline), content.set_exception, TimeoutError())
@@ -135,7 +146,8 @@ class UpstreamClient:
         timeouts, now = self._timeouts or target.timeouts, asyncio.get_running_loop().time()
         deadline = now + timeouts.total if deadline is None else deadline
         try:
-            async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)):
+            async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)) as scope:
+                _CONNECTED.set(lambda: _bound_from_now(scope, timeouts.first_byte, deadline))
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 response = await self._session.post(
                     target.url,
@@ -170,6 +182,11 @@ class UpstreamClient:
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
         return UpstreamAnswer(response, timeouts, deadline)
+
+
+def _bound_from_now(scope: asyncio.Timeout, seconds: float, deadline: float) -> None:
+    if not scope.expired():
+        scope.reschedule(min(asyncio.get_running_loop().time() + seconds, deadline))
 
 
 @lru_cache(maxsize=256)
