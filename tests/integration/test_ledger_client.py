@@ -311,6 +311,20 @@ async def test_watched_accounts_are_seen_without_a_request(path: Path, tmp_path:
         await until(lambda: (seen := client.seen("b|month|")) is not None and seen.reserved == 70)
 
 
+async def test_a_beat_that_fails_as_nobody_foresaw_is_not_the_last(path: Path, tmp_path: Path) -> None:
+    failures = iter(range(3))
+
+    def watched(now_ms: int) -> tuple[Claim, ...]:
+        if next(failures, None) is not None:
+            raise RuntimeError("nobody foresaw it")
+        return budgets(now_ms)
+
+    async with ledger_client(ledger(path), tmp_path, pace=FAST) as client:
+        client.watch(watched)
+        await until(lambda: client.seen("b|month|") is not None)
+    assert next(failures, None) is None
+
+
 async def test_a_ledger_says_whether_it_is_open_before_anybody_reserves(path: Path, tmp_path: Path) -> None:
     # No second beat comes in time: the first one has to do.
     slow = Pace(lease_ms=60_000, renew_seconds=600, heartbeat_seconds=600)

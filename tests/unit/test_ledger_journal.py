@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,21 @@ def test_a_new_process_takes_a_free_journal_and_what_others_left(tmp_path: Path,
     again.close()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["settlements-0.journal", "settlements-1.journal"]
     assert opened(tmp_path / "settlements-0.journal").waiting(10) == [settled(0), settled(2)]
+
+
+def test_what_waits_can_be_asked_while_a_thread_adds(path: Path, opened: Opening) -> None:
+    journal = opened(path)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            adding = pool.submit(lambda: [journal.add([settled(number)]) for number in range(300)])
+            while not adding.done():
+                waiting = journal.waiting(1000)
+                assert [each.attempt_id for each in waiting] == [f"attempt-{number}" for number in range(len(waiting))]
+    finally:
+        sys.setswitchinterval(before)
+    assert len(journal.waiting(1000)) == 300
 
 
 def test_what_is_older_than_a_ledgers_records_is_dropped(path: Path, opened: Opening) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ from foresail_sidecar.ledger.interface import (
 from foresail_sidecar.ledger.journal import Journal
 from foresail_sidecar.ledger.restoration import Seen
 from foresail_sidecar.ledger.windows import slot_of
+from foresail_sidecar.telemetry.logs import log_defect
+
+_LOGGER = logging.getLogger(__name__)
 
 _MOST_IN_A_CALL: Final = 500
 _MOST_REVISIONS: Final = 10_000
@@ -258,11 +262,16 @@ class LedgerClient:
             await self._give_back_until(due)
             due = time.monotonic() + self._pace.heartbeat_seconds
             renews = time.monotonic() - renewed_at >= self._pace.renew_seconds
-            # What failed is tried again with the next beat.
-            with contextlib.suppress(LedgerError):
+            try:
                 await self._beat(renews=renews)
                 if renews:
                     renewed_at = time.monotonic()
+            except LedgerError:
+                # What failed is tried again with the next beat.
+                continue
+            except Exception as error:
+                # Without another beat every lease would end, and what living requests hold be spent.
+                log_defect(_LOGGER, "a beat of the ledger failed", error)
 
     async def _give_back_until(self, due: float) -> None:
         """Give back what is abandoned until the next beat, without the rest of a beat: many fail together when the ledger is late."""

@@ -1,7 +1,7 @@
 """Settlements that could not be delivered, on disk until the ledger takes them.
 
-Owns the file, its format and its bounds. It must not know ledgers or why a delivery failed. Everything blocks; whoever
-runs an event loop calls it in a thread, one call at a time.
+Owns the file, its format and its bounds. It must not know ledgers or why a delivery failed. Everything but `waiting` blocks;
+whoever runs an event loop calls it in a thread, one call at a time. `waiting` may be asked beside such a call.
 
 One line a settlement: the CRC-32 of the rest, a space, JSON. A line that a crash left torn is passed over. A settlement
 may be replayed more than once, since ledgers count it once; one that is older than a ledger keeps records is dropped.
@@ -100,7 +100,8 @@ class Journal:
 
     def waiting(self, most: int) -> list[Settled]:
         """Return the oldest settlements that wait."""
-        return [settled for _, settled in itertools.islice(self._waiting, most)]
+        # Copied in one step: a thread may add to it or take from it in the next one.
+        return [settled for _, settled in self._waiting.copy()][:most]
 
     def delivered(self, count: int) -> None:
         """Forget the oldest so many; the file is emptied when none is left."""
