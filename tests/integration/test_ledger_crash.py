@@ -261,6 +261,27 @@ async def test_a_ledger_that_lost_data_is_put_together_from_what_was_seen_of_it(
     await second.close()
 
 
+async def test_a_settlement_that_opens_a_restored_ledger_finds_its_reservation_spent(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path)
+    ledger = backend.open("uid")
+    unclaimed = await reserve(ledger, "unclaimed", 5)
+    await ledger.close()
+    shutil.copy(only_ledger(tmp_path), tmp_path / "old-copy")
+    ledger = backend.open("uid")
+    held = await reserve(ledger, "held", 10)
+    file = only_ledger(tmp_path)
+    remove_ledgers(tmp_path)
+    shutil.copy(tmp_path / "old-copy", file)
+    backend.pass_time(2_000)
+    with pytest.raises(DataLost):
+        await ledger.status()
+    await ledger.restore(held.usages, [(held.receipt, LEASE_MS)])
+    backend.pass_time(3_100)
+    await ledger.settle([Settled("unclaimed", 1, "Reported", unclaimed.receipt, (3, 0))])
+    assert await used(ledger) == [(3, 10), (0, 1)]
+    await ledger.close()
+
+
 async def test_who_tells_late_is_still_heard(tmp_path: Path) -> None:
     backend = SqliteBackend(tmp_path)
     first, late = backend.open("uid"), backend.open("uid")

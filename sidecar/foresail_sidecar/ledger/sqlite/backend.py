@@ -199,11 +199,12 @@ class SqliteLedger:
     def _run(self, unit: Unit, batch: Sequence[_Work]) -> tuple[list[tuple[_Work, Any]], DataLost | None]:
         lost = generations.guard(unit, self._known)
         if lost is None:
-            generations.open_when_due(unit)
             expires = sum(work.expires for work in batch)
             attempts = [attempt_id for work in batch for attempt_id in work.attempts]
             if attempts:
+                # Before anything changes a record: what is read here is what the file holds.
                 unit.look_up(attempts)
+            generations.open_when_due(unit)
             if expires:
                 transactions.sweep(unit, min(expires, _EXPIRED_PER_RENEWAL))
         results: list[tuple[_Work, Any]] = []

@@ -57,7 +57,7 @@ def guard(unit: Unit, known: Known | None) -> DataLost | None:
 
 
 def open_when_due(unit: Unit) -> None:
-    """End the restoration when its time is over: what nobody claimed becomes spend. Call it before anything is read."""
+    """End the restoration when its time is over: what nobody claimed becomes spend. Call it before a slot is read."""
     if unit.header.opens is not None and unit.now_ms >= unit.header.opens:
         unit.header.opens = None
         unit.write_header()
