@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from foresail_sidecar.flow.limits import LimitRefusal, Limits
 from foresail_sidecar.flow.offers import Offer, offer_of
 from foresail_sidecar.flow.settle import Settlement
 from foresail_sidecar.ledger.client import LedgerClient
-from foresail_sidecar.ledger.interface import Measure
+from foresail_sidecar.ledger.interface import MOST_OPTIONS, Measure
 
 # 100 tokens of input at most, for 100,000 nano-dollars, and 100 of output for 200,000.
 ASKED = request(input_bytes=90, output_limit=100)
@@ -32,6 +33,7 @@ INPUT, WORST = 100_000, 300_000
 DEAR = model("dear")
 CHEAP = model("cheap", price=price("0.1", "0.2"))
 FREE = model("free", price=price("0", "0"))
+MANY = [model(f"dear-{number}") for number in range(20)]
 
 
 @pytest.fixture
@@ -221,6 +223,21 @@ async def test_without_a_ledger_enforced_budgets_close_except_for_what_is_free()
     assert (await refused(None, budgets_of(WORST), "a")).reason == RefusalReason.UNAVAILABLE
     admitted = await admit(None, budgets_of(WORST), "a", DEAR, FREE)
     assert (admitted.candidate.model, admitted.skipped) == ("free", False)
+
+
+async def test_of_too_many_offers_the_ledger_is_asked_for_the_one_that_needs_least_too(ledger: LedgerClient) -> None:
+    offers = [replace(offer, overdraws=False) for offer in offers_of(*MANY, CHEAP, DEAR)]
+    admitted = await Admission().admit(ledger, budgets_of(WORST // 10), "", ASKED, offers, "a")
+    assert (admitted.number, admitted.candidate.model, len(admitted.left_out)) == (20, "cheap", MOST_OPTIONS - 1)
+
+
+async def test_of_too_many_offers_the_ledger_is_asked_for_the_one_that_overdraws_too(ledger: LedgerClient) -> None:
+    budgets = budgets_of(0, hard_action=HardAction.CHEAPEST, overdraft_nano_dollars=WORST // 10)
+    assert (await admit(ledger, budgets, "a", *MANY, CHEAP, DEAR)).number == 20
+
+
+async def test_without_a_ledger_what_is_free_is_found_wherever_it_stands() -> None:
+    assert (await admit(None, budgets_of(WORST), "a", *MANY, FREE)).candidate.model == "free"
 
 
 @pytest.mark.parametrize("budgets", [budgets_of(0, fail_open=True), budgets_of(0, mode=BudgetMode.OBSERVE)])

@@ -103,18 +103,19 @@ class Admission:
         attempt_id: str,
     ) -> Admitted:
         """Return the first offer for which every budget and its upstream's limits have room; raise `NotAdmitted` where there is none."""
-        offers = offers[:MOST_OPTIONS]
         if not budgets and not offers[0].claims:
             return Admitted(0, offers[0].candidate)
         if ledger is None:
             return _without_ledger(None, budgets, tenant, offers, attempt_id, None)
+        asked_for = _asked_for(offers)
+        asked = [offers[number] for number in asked_for]
         try:
-            answer = await self._reserve(ledger, budgets, tenant, offers, attempt_id)
+            answer = await self._reserve(ledger, budgets, tenant, asked, attempt_id)
         except LedgerError as error:
             return _without_ledger(ledger, budgets, tenant, offers, attempt_id, error)
-        number = answer.option
-        candidate = granted(request, offers[number], answer.amount)
-        left_out = passed_over(answer, budgets.claims(tenant, answer.now_ms), offers) if number else {}
+        candidate = granted(request, asked[answer.option], answer.amount)
+        left_out = passed_over(answer, budgets.claims(tenant, answer.now_ms), asked) if answer.option else {}
+        number = asked_for[answer.option]
         return Admitted(number, candidate, Reservation(ledger, answer.receipt), left_out=left_out)
 
     async def _reserve(
@@ -140,6 +141,18 @@ class Admission:
             await asyncio.sleep(seconds * (1 + self._randomness()) / 2)
         finally:
             self._waiting -= 1
+
+
+def _asked_for(offers: Sequence[Offer]) -> Sequence[int]:
+    """Return the numbers of the offers that a ledger is asked for: all, or of too many the first ones and two that it may still take
+    when none of those fits: the one that overdraws, and the one that needs least.
+    """
+    if len(offers) <= MOST_OPTIONS:
+        return range(len(offers))
+    first, others = range(MOST_OPTIONS - 2), range(MOST_OPTIONS - 2, len(offers))
+    overdraws = next((number for number in others if offers[number].overdraws), others[0])
+    rest = [number for number in others if number != overdraws]
+    return [*first, *sorted((overdraws, min(rest, key=lambda number: offers[number].least)))]
 
 
 def _without_ledger(
