@@ -23,8 +23,6 @@ BUCKET_MS: Final = 1_000
 LIMIT: Final = 200
 OVERHEAD: Final = 64
 MESSAGES: Final = [{"role": "user", "content": "Explain how a heat pump works."}]
-# The ledger's deadline where nothing goes wrong. A thousand requests in one moment, on the cores on which they are asked, wait for a CPU.
-PATIENT_MILLISECONDS: Final = 2000
 PROMPT_TOKENS: Final = len(json.dumps(MESSAGES)) + OVERHEAD
 
 
@@ -106,10 +104,8 @@ def write_manifests(path: Path, setting: Setting, ports: Mapping[str, int], redi
             | {"price": _price(mine[0].price)}
         )
     costs: dict[str, Any] = {"budgets": [_budget(account, amount) for account, amount in setting.amounts.items()]}
-    ledger: dict[str, Any] = {} if setting.clamps else {"timeoutMilliseconds": PATIENT_MILLISECONDS}
     if redis_port is not None:
-        ledger |= {"type": "Redis", "redis": {"url": f"redis://127.0.0.1:{redis_port}"}}
-    costs["ledger"] = ledger
+        costs["ledger"] = {"type": "Redis", "redis": {"url": f"redis://127.0.0.1:{redis_port}"}}
     spec: dict[str, Any] = {"costLimits": costs, "fallback": {"maxAttempts": 3, "retryBudgetPercent": 100}}
     quickly_back = {"consecutiveFailures": 20, "ejectionSeconds": 1}
     served = pool(models)
