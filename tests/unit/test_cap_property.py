@@ -117,6 +117,9 @@ def check_not_needless(asked: NeutralRequest, one: SnapshotModel, candidate: Can
         assert not fits(candidate.output_limit + 1)
     if candidate.elimination == Elimination.OVER_PER_REQUEST_CAP:
         assert not fits(0)
+    elif candidate.elimination == Elimination.CLAMP_TOO_SMALL and candidate.worst_case is None:
+        assert asked.thinking_tokens is not None
+        assert asked.thinking_tokens >= candidate.output_limit
     elif candidate.elimination == Elimination.CLAMP_TOO_SMALL:
         assert candidate.worst_case is not None
         assert candidate.worst_case > cap
@@ -161,7 +164,9 @@ CALLS = st.lists(
     max_size=3,
 )
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}}
-PARTS = st.builds(lambda text: {"type": "text", "text": text}, TEXTS) | st.just(IMAGE)
+CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+PARTS = st.builds(lambda text, mark: {"type": "text", "text": text, **mark}, TEXTS, st.sampled_from([{}, CACHED]))
+PARTS = PARTS | st.just(IMAGE)
 CONTENT = st.one_of(TEXTS, st.none(), st.lists(PARTS, max_size=3))
 ROLES = st.sampled_from(["user", "assistant", "system", "developer", "tool", ""]) | TEXTS
 MESSAGES = st.lists(
