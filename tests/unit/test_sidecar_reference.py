@@ -11,11 +11,15 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from foresail_api.reasons import Basis
 from foresail_sidecar.configuration.state import ServingHolder
+from foresail_sidecar.flow.budgets import PolicyBudget
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
 from foresail_sidecar.fronts.http import answers, callers
 from foresail_sidecar.fronts.http.application import create_application
+from foresail_sidecar.fronts.http.budgets import budget_document
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.ledger.accounts import BudgetRule, RollingWindow
+from foresail_sidecar.ledger.interface import Usage
 from foresail_sidecar.telemetry.metrics import Metrics
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -69,6 +73,13 @@ def test_every_path_is_documented() -> None:
         if route.method != "HEAD" and route.resource is not None
     }
     assert {row[0] for row in rows(HTTP, 2) if row[0].startswith(("`GET", "`POST"))} == routes
+
+
+def test_every_field_of_a_budget_is_documented() -> None:
+    rule = BudgetRule("day", 10**9, RollingWindow(60))
+    shown = budget_document(PolicyBudget(rule), Usage("b|day|", 0, 0, 0, None, 0), "")
+    section = HTTP.partition("\n## Budgets\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section, 3)))) == shown.keys()
 
 
 def test_every_limit_is_documented_with_its_default() -> None:

@@ -39,11 +39,12 @@ async def show_budgets(request: web.Request) -> web.Response:
             raise _refused(RefusalReason.CLOSED, seconds) from None
         except LedgerError:
             raise _refused(RefusalReason.UNAVAILABLE) from None
-        data = [_budget(*each, tenant) for each in zip(policy.budgets.each, usages, strict=True)]
+        data = [budget_document(*each, tenant) for each in zip(policy.budgets.each, usages, strict=True)]
     return web.json_response({"object": "list", "data": data})
 
 
-def _budget(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str, Any]:
+def budget_document(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str, Any]:
+    """Return one budget as the tenant sees it, as JSON values."""
     rule = budget.rule
     amount = rule.limit_of(tenant)
     return {
