@@ -13,6 +13,8 @@ from tests.support.ledgers import BACKENDS, FAR_MS, Backend
 
 from foresail_sidecar.ledger.interface import (
     MOST,
+    MOST_BUDGETS,
+    MOST_OPTIONS,
     Abandoned,
     CalendarSpan,
     Claim,
@@ -140,6 +142,18 @@ async def test_the_first_option_that_fits_is_taken(two: Two) -> None:
         (1, "u|m|a|slots"),
         (2, "u|m|b|slots"),
     ]
+
+
+async def test_of_the_most_options_and_budgets_the_last_may_fit(two: Two) -> None:
+    budgets = tuple(budget(100, f"b|{number}|") for number in range(MOST_BUDGETS))
+    busy = Claim("u|m|up|slots", Held(), Measure.SLOTS, 0, amount=1)
+    options = (*(option(100 + number, claims=(busy,)) for number in range(1, MOST_OPTIONS)), option(90))
+    granted = await two.first.reserve(two.request(*budgets, options=options))
+    assert isinstance(granted, Granted)
+    assert (granted.option, granted.amount) == (MOST_OPTIONS - 1, 90)
+    denied = await two.second.reserve(two.request(*budgets, options=options))
+    assert isinstance(denied, Denied)
+    assert {shortage.option for shortage in denied.shortages} == set(range(MOST_OPTIONS))
 
 
 async def test_options_may_claim_different_amounts_of_one_account(two: Two) -> None:
@@ -382,7 +396,7 @@ def test_a_request_cannot_be_made_of_nonsense() -> None:
         option(1, 2)
     with pytest.raises(ValueError, match="only once"):
         ReserveRequest("x", (claim,), (option(1, claims=(claim,)),), LEASE_MS)
-    with pytest.raises(ValueError, match="1 to 64 options"):
+    with pytest.raises(ValueError, match=f"1 to {MOST_OPTIONS} options"):
         ReserveRequest("x", (claim,), (), LEASE_MS)
     with pytest.raises(ValueError, match="at most 8 budgets"):
         ReserveRequest("x", tuple(budget(1, str(n)) for n in range(9)), (option(1),), LEASE_MS)
