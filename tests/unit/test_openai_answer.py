@@ -44,6 +44,19 @@ def read(pieces: list[bytes], *, wants_usage: bool = False) -> tuple[bytes, Endi
     return relayed + ending.rest, ending, machine
 
 
+def test_choices_that_never_began_are_missing_from_a_stream_that_broke() -> None:
+    first, second = chunk({"content": "one"}, "stop"), chunk({"content": "two"}, "stop", index=1)
+
+    def ending(choices: int, *data: str) -> EndingKind:
+        machine = answer_machine(stream=True, wants_usage=False, choices=choices)
+        machine.feed(events(*data))
+        return machine.finish().kind
+
+    assert ending(1, first) == EndingKind.COMPLETE
+    assert ending(2, first) == EndingKind.CUT
+    assert ending(2, first, second) == ending(2, first, "[DONE]") == EndingKind.COMPLETE
+
+
 STREAMS = {
     "line feeds": events(*ANSWER, USAGE_CHUNK, "[DONE]"),
     "carriage returns and line feeds": events(*ANSWER, USAGE_CHUNK, "[DONE]", end="\r\n"),

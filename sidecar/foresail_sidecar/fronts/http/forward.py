@@ -127,7 +127,9 @@ class Forwarding:
                 raise upstream_errors.status_failed(answer.status, said, attempt.candidate.model, answer.headers)
             stream = (parsed.neutral.stream and answer.content_type != _JSON) or answer.content_type == _EVENT_STREAM
             attempt.announced.streamed = stream
-            machine = attempt.announced.machine = openai.answer_machine(stream=stream, wants_usage=parsed.wants_usage)
+            machine = attempt.announced.machine = openai.answer_machine(
+                stream=stream, wants_usage=parsed.wants_usage, choices=parsed.neutral.choices
+            )
             relay = self._relay_stream if stream else self._relay_whole
             return await relay(attempt, answer, machine)
         except UpstreamFailure as failure:

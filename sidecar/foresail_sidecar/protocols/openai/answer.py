@@ -22,9 +22,11 @@ _DONE = b"[DONE]"
 _NOT_GENERATED = frozenset({"role", "id", "type", "index"})
 
 
-def answer_machine(*, stream: bool, wants_usage: bool) -> AnswerMachine:
-    """Return the machine for one answer: `stream` if the upstream sends events, `wants_usage` if the client asked for usage on them."""
-    return StreamedAnswer(wants_usage) if stream else WholeAnswer()
+def answer_machine(*, stream: bool, wants_usage: bool, choices: int = 1) -> AnswerMachine:
+    """Return the machine for one answer of so many choices: `stream` if the upstream sends events, `wants_usage` if the client asked
+    for usage on them.
+    """
+    return StreamedAnswer(wants_usage, choices) if stream else WholeAnswer()
 
 
 class WholeAnswer:
@@ -64,8 +66,9 @@ class WholeAnswer:
 class StreamedAnswer:
     """A stream of events, relayed event by event as their bytes came; the usage event only if the client asked for it."""
 
-    def __init__(self, wants_usage: bool) -> None:
+    def __init__(self, wants_usage: bool, choices: int) -> None:
         self._wants_usage = wants_usage
+        self._choices = choices
         self._events = EventReader()
         self._done = False
         self._open: set[Any] = set()
@@ -85,7 +88,9 @@ class StreamedAnswer:
         last = self._events.finish()
         whole = last is not None and last.data is not None and _is_whole(last.data)
         rest = self._take(last) if last is not None and (whole or inside) else b""
-        if self.error is None and (self._done or (self._closed and self._closed >= self._open)):
+        # Of several choices, those to come may not have begun.
+        closed = len(self._closed) >= self._choices and self._closed >= self._open
+        if self.error is None and (self._done or closed):
             return Ending(EndingKind.COMPLETE, rest)
         kind = EndingKind.CUT if self.error is None else EndingKind.ERROR
         return Ending(kind, rest + b"\n\n" if rest or inside else b"", self.error)
