@@ -24,7 +24,7 @@ Start = Callable[[], Awaitable[asyncio.subprocess.Process]]
 
 
 class Kept:
-    """See the module. `run` it once; `status` is that of the last process that ended, None before.
+    """See the module. `run` it once; `status` is that of the last process that ended, None before and where it could not be started.
 
     `ended` is called after each end, and says whether to start again.
     """
@@ -41,11 +41,15 @@ class Kept:
         """Keep the process until `end`, or until its end is not to be followed by a start; return when it is gone."""
         pause = _FIRST_PAUSE_SECONDS
         while not self._ending.is_set():
-            began = time.monotonic()
-            self._process = await self._start()
-            if self._ending.is_set():
-                self._signal("terminate")
-            self.status = await self._process.wait()
+            began, reason = time.monotonic(), None
+            try:
+                self._process = await self._start()
+                if self._ending.is_set():
+                    self._signal("terminate")
+                self.status = await self._process.wait()
+            except OSError as error:
+                # It could not even be started. A machine without memory or descriptors left may have some soon.
+                self.status, reason = None, error.strerror
             if not self._ended() or self._ending.is_set():
                 return
             lived = time.monotonic() - began
@@ -56,6 +60,7 @@ class Kept:
                 "process ended and is started again",
                 process=self.name,
                 status=self.status,
+                reason=reason,
                 lived_seconds=round(lived, 1),
                 pause_seconds=pause,
             )
