@@ -109,7 +109,7 @@ async def ledger_client(
     pace: Pace | None = None,
 ) -> AsyncIterator[LedgerClient]:
     """A client with its journal in `directory`; it closes the ledger."""
-    journal = await asyncio.to_thread(open_journal, directory)
+    journal = await asyncio.to_thread(open_journal, directory, "uid")
     async with LedgerClient(
         ledger,
         deadline_seconds=deadline_seconds,

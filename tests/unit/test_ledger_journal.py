@@ -34,8 +34,8 @@ class Opening:
         self.journals[-1].open()
         return self.journals[-1]
 
-    def free(self, directory: Path) -> Journal:
-        self.journals.append(open_journal(directory))
+    def free(self, directory: Path, uid: str = "uid") -> Journal:
+        self.journals.append(open_journal(directory, uid))
         return self.journals[-1]
 
 
@@ -133,8 +133,17 @@ def test_a_new_process_takes_a_free_journal_and_what_others_left(tmp_path: Path,
     assert again.waiting(10) == [settled(0), settled(2)]
     assert second.waiting(10) == [settled(1)]
     again.close()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["settlements-0.journal", "settlements-1.journal"]
-    assert opened(tmp_path / "settlements-0.journal").waiting(10) == [settled(0), settled(2)]
+    left = sorted(tmp_path.iterdir())
+    assert [path.name.rsplit("-", 1)[1] for path in left] == ["0.journal", "1.journal"]
+    assert opened(left[0]).waiting(10) == [settled(0), settled(2)]
+
+
+def test_what_one_policy_left_is_not_taken_over_by_another(tmp_path: Path, opened: Opening) -> None:
+    journal = opened.free(tmp_path, "one")
+    journal.add([settled(1)])
+    journal.close()
+    assert opened.free(tmp_path, "another").waiting(10) == []
+    assert opened.free(tmp_path, "one").waiting(10) == [settled(1)]
 
 
 def test_what_waits_can_be_asked_while_a_thread_adds(path: Path, opened: Opening) -> None:

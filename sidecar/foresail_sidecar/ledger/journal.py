@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import itertools
 import os
 import time
@@ -162,27 +163,28 @@ class Journal:
         self._file, self._size = file, len(data)
 
 
-def open_journal(directory: Path) -> Journal:
-    """Return an open journal that no other process holds, with what processes that are gone left in others.
+def open_journal(directory: Path, uid: str) -> Journal:
+    """Return an open journal of the ledger `uid` that no other process holds, with what processes that are gone left in its others.
 
     Raises:
         OSError: the directory cannot be written.
     """
     for number in range(_MOST_JOURNALS):
-        journal = Journal(_numbered(directory, number))
+        journal = Journal(_numbered(directory, uid, number))
         try:
             journal.open()
         except JournalHeld:
             continue
-        for other in sorted(directory.glob(_numbered(directory, "*").name)):
-            if other != _numbered(directory, number):
+        for other in sorted(directory.glob(_numbered(directory, uid, "*").name)):
+            if other != _numbered(directory, uid, number):
                 journal.take_over(other)
         return journal
     raise OSError(f"all {_MOST_JOURNALS} journals in {str(directory)!r} are held by other processes")
 
 
-def _numbered(directory: Path, number: int | str) -> Path:
-    return directory / f"settlements-{number}.journal"
+def _numbered(directory: Path, uid: str, number: int | str) -> Path:
+    # Two policies may share a directory: what is settled for one is no spend of the other.
+    return directory / f"settlements-{hashlib.sha256(uid.encode()).hexdigest()[:16]}-{number}.journal"
 
 
 def _held(path: Path) -> FileIO:

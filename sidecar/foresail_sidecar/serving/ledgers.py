@@ -113,7 +113,7 @@ class Ledgers:
             raise UserError("there is no home directory to keep a ledger in; choose a directory with --state") from None
         try:
             await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
-            journal = await asyncio.to_thread(open_journal, directory)
+            journal = await asyncio.to_thread(open_journal, directory, uid)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"cannot use the state directory {directory}: {reason}; choose another --state") from None
