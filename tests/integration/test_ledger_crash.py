@@ -30,6 +30,7 @@ from foresail_sidecar.ledger.interface import (
     LedgerUnavailable,
     Measure,
     Option,
+    Receipt,
     ReserveRequest,
     RollingSpan,
     Settled,
@@ -349,6 +350,19 @@ async def test_records_and_windows_are_deleted_when_their_time_is_over(tmp_path:
     (usage,) = await ledger.settle([Settled("old", 1, "Reported", answer.receipt, (10,))])
     assert (usage.spent, usage.ends_ms) == (10, None)
     await ledger.close()
+
+
+async def test_more_old_records_than_are_deleted_at_once_go_with_the_next_commits(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path)
+    ledger = backend.open("uid")
+    receipts = [Receipt(f"attempt-{number}", 1, ()) for number in range(2_500)]
+    await ledger.settle([Settled(receipt.attempt_id, 1, "Reported", receipt, ()) for receipt in receipts])
+    backend.pass_time(25 * 3_600_000)
+    for _ in range(3):
+        await ledger.status()
+    await ledger.close()
+    with contextlib.closing(sqlite3.connect(only_ledger(tmp_path))) as connection:
+        assert connection.execute("SELECT count(*) FROM attempt").fetchone() == (0,)
 
 
 def test_a_directory_in_memory_is_not_durable() -> None:

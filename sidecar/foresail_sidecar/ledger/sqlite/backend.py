@@ -185,8 +185,8 @@ class SqliteLedger:
             results, lost = self._run(unit, batch)
             unit.flush()
             if unit.now_ms - self._cared_ms >= _CARE_MS:
-                self._cared_ms = unit.now_ms
-                unit.delete_old()
+                # What is more than one round takes away goes with the next commits, or records would pile up under high load.
+                self._cared_ms = 0 if unit.delete_old() else unit.now_ms
             connection.execute("COMMIT")
         except Exception as error:
             # Whatever failed, nothing of the transaction stands.

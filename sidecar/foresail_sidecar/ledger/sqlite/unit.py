@@ -181,17 +181,21 @@ class Unit:
         for read in (self._slots, self._loaded_after, self._changed_slots, self._changed_records):
             read.clear()
 
-    def delete_old(self) -> None:
-        """Delete records whose time is over and slots of windows that are long past, a bounded number of each."""
-        self.connection.execute(
+    def delete_old(self) -> bool:
+        """Delete records whose time is over and slots of windows that are long past, a bounded number of each.
+
+        Returns whether there may be more of them.
+        """
+        deleted = self.connection.execute(
             "DELETE FROM attempt WHERE id IN (SELECT id FROM attempt WHERE state != 0 AND due < ? ORDER BY due LIMIT ?)",
             (self.now_ms, _MOST_DELETED),
-        )
+        ).rowcount
         old = self.connection.execute(
             "SELECT account, slot FROM usage WHERE kept_until < ? AND reserved = 0 LIMIT ?",
             (self.now_ms, _MOST_DELETED),
         ).fetchall()
         self.connection.executemany("DELETE FROM usage WHERE account = ? AND slot = ?", old)
+        return max(deleted, len(old)) >= _MOST_DELETED
 
 
 def begin(connection: sqlite3.Connection, now_ms: int, patience_seconds: float) -> Unit:
