@@ -219,6 +219,8 @@ def test_reasoning_that_only_the_total_holds_counts_as_output(usage: Any, expect
             },
             TokenCounts(plain=50, written=5, written_short=20, written_long=25),
         ),
+        ({"prompt_cache_hit_tokens": 60, "prompt_cache_miss_tokens": 40}, TokenCounts(plain=40, cached=60)),
+        ({"cached_tokens": 60}, TokenCounts(plain=40, cached=60)),
         # More than the whole is cut to it; what is no count is none.
         ({"prompt_tokens_details": {"cached_tokens": 160}}, TokenCounts(cached=100)),
         (

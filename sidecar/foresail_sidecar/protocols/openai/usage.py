@@ -10,6 +10,8 @@ from foresail_router.decision.counts import TokenCounts
 # No request has more: such a report is a defect of the upstream, and counts as none.
 _MOST_TOKENS = 1_000_000_000
 _CACHES = frozenset({"cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"})
+# Reads that some servers name beside the prompt's tokens, and count among them.
+_READS = ("prompt_cache_hit_tokens", "cached_tokens")
 _CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens")
 _LONG_WRITE, _SHORT_WRITE = "ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"
 
@@ -27,7 +29,7 @@ def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
     if apart:
         prompt = _whole_prompt(prompt, usage)
     output = max(completion, total - prompt) if _is_count(total) else completion
-    if not details and not apart:
+    if not details and not apart and usage.keys().isdisjoint(_READS):
         return TokenCounts(plain=prompt, output_tokens=output)
     return _by_kind(prompt, output, usage, details)
 
@@ -60,7 +62,8 @@ def _by_kind(prompt: int, output: int, usage: Mapping[str, Any], details: Mappin
     written = take(max(0, told - long - short))
     audio = take(_count(details, "audio_tokens"))
     image = take(_count(details, "image_tokens"))
-    cached = take(max(_count(details, "cached_tokens"), _count(usage, "cache_read_input_tokens")))
+    reads = [_count(usage, name) for name in ("cache_read_input_tokens", *_READS)]
+    cached = take(max(_count(details, "cached_tokens"), *reads))
     return TokenCounts(left, cached, written, short, long, image, audio, output)
 
 
