@@ -146,6 +146,7 @@ async def test_a_budget_that_is_used_up_says_until_when_and_the_sdk_does_not_try
     error = caught.value
     assert error.code == "budget_exhausted"
     assert error.type == "insufficient_quota"
+    assert "the budget 'month' is too small for this request: of 0 USD, 0 USD are spent" in error.message
     body: Any = error.body
     assert body["budget"] == "month"
     assert datetime.fromisoformat(body["window_end"]).day == 1

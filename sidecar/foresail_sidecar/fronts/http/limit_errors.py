@@ -51,7 +51,11 @@ def rfc3339(milliseconds: int) -> str:
 
 def _exhausted(refused: BudgetRefusal) -> Problem:
     until = "" if refused.ends_ms is None else f"; its window ends at {rfc3339(refused.ends_ms)}"
-    message = f"the budget {refused.budget!r} is used up: {_figures(refused)}{until}"
+    if refused.needed > refused.limit:
+        how = f"is too small for this request: {_figures(refused)}; shorten the prompt, or have the amount raised"
+    else:
+        how = f"is used up: {_figures(refused)}{until}"
+    message = f"the budget {refused.budget!r} {how}"
     details = {} if refused.ends_ms is None else {"window_end": rfc3339(refused.ends_ms)}
     # SDKs would sleep for as long as `Retry-After` says, and a new window seldom begins while somebody waits for it.
     headers = {"x-should-retry": "false", "Retry-After": str(refused.retry_after_seconds)}
