@@ -285,6 +285,13 @@ def test_a_cut_event_is_not_relayed() -> None:
     assert relayed == whole
 
 
+def test_what_came_and_cannot_be_read_counts_all_the_same() -> None:
+    cut = b'data: {"choices": [{"delta": {"content": "' + b"word " * 1000
+    assert read([cut])[2].output_bytes == len(cut)
+    assert read([events("no JSON of ours")])[2].output_bytes == len("no JSON of ours")
+    assert read([events("[DONE]") + b": keep-alive\n\n"])[2].output_bytes == 0
+
+
 def test_a_whole_event_before_the_cut_is_ended_for_the_one_that_follows() -> None:
     relayed, ending, _ = read([events(ANSWER[1])[:-2]])
     assert ending.kind == EndingKind.CUT

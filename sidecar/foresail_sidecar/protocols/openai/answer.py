@@ -88,6 +88,9 @@ class StreamedAnswer:
         last = self._events.finish()
         whole = last is not None and last.data is not None and _is_whole(last.data)
         rest = self._take(last) if last is not None and (whole or inside) else b""
+        if last is not None and not (whole or inside):
+            # Nobody can read it, and yet it came.
+            self.output_bytes += len(last.raw)
         # Of several choices, those to come may not have begun.
         closed = len(self._closed) >= self._choices and self._closed >= self._open
         if self.error is None and (self._done or closed):
@@ -110,6 +113,7 @@ class StreamedAnswer:
             return event.raw
         value = _json(event.data)
         if not isinstance(value, dict):
+            self.output_bytes += len(event.data)
             return event.raw
         error = error_in(value)
         if error is not None or event.name == b"error":
