@@ -124,6 +124,14 @@ async def test_what_is_no_address_of_a_redis_is_told_with_the_field(tmp_path: Pa
         await open_ledger(LedgerSettings("http://x"), uid="u", password=None, directory=tmp_path)
 
 
+async def test_authorities_that_are_no_certificates_are_a_state_and_no_failed_start(tmp_path: Path) -> None:
+    settings = LedgerSettings(f"rediss://127.0.0.1:{free_port()}", authorities="sk-no-certificate")
+    ledger = await open_ledger(settings, uid="uid", password=None, directory=tmp_path)
+    with pytest.raises(LedgerUnavailable):
+        await ledger.status()
+    await ledger.close()
+
+
 async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, connect: Connect) -> None:
     with running_redis(tmp_path, (*DURABLE, "--requirepass", "right-one")) as server:
         wrong, none, right = (

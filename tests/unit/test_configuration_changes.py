@@ -13,7 +13,7 @@ from foresail_api.errors import UserError
 from foresail_api.snapshot import Snapshot
 from foresail_sidecar.configuration.changes import next_sequence, takes_away, warnings
 from foresail_sidecar.configuration.sources import ManifestSource
-from foresail_sidecar.configuration.state import ArtifactFacts, ServingHolder, ServingState
+from foresail_sidecar.configuration.state import CERTIFICATE, ArtifactFacts, ServingHolder, ServingState
 from foresail_sidecar.tenants.directory import TenantDirectory
 from foresail_sidecar.tenants.keys import ApiKey
 
@@ -147,7 +147,8 @@ def test_a_ledger_without_its_authorities_is_a_warning_with_its_remedy(tmp_path:
     costs = {"budgets": [FIVE], "ledger": {"type": "Redis", "redis": reference}}
     served = state(tmp_path, bounded, costLimits=costs)
     assert "it is not asked: no certificates redis-tls/ca.crt; put them into" in told(served)
-    assert "redis-tls/ca.crt" not in told(replace(served, credentials={("redis-tls", "ca.crt"): "x"}))
+    assert "no certificates redis-tls/ca.crt" in told(replace(served, credentials={("redis-tls", "ca.crt"): "x"}))
+    assert "redis-tls/ca.crt" not in told(replace(served, credentials={("redis-tls", "ca.crt"): CERTIFICATE}))
 
 
 def told(state: ServingState) -> str:

@@ -9,7 +9,7 @@ from foresail_api.errors import UserError
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotTenants
 from foresail_api.snapshot_budgets import SnapshotBudget
-from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.configuration.state import CERTIFICATE, ServingState
 
 
 def next_sequence(offered: int | None, content: str, served: int, served_content: str) -> int:
@@ -100,6 +100,8 @@ def _credential_warnings(state: ServingState) -> list[str]:
 
 def _ledger_warnings(state: ServingState) -> list[str]:
     ledger = state.snapshot.ledger
+    authorities = (ledger.ca_secret_name, ledger.ca_secret_key)
+    usable = {key for key, value in state.credentials.items() if key != authorities or CERTIFICATE in value}
     wanted = {
         "the ledger is asked without a password: no credential": (ledger.secret_name, ledger.secret_key),
         "the ledger's certificate cannot be checked, so it is not asked: no certificates": (
@@ -111,7 +113,7 @@ def _ledger_warnings(state: ServingState) -> list[str]:
         f"{words} {secret}/{key}; put them into a file {secret}/{key} in the directory of --secrets, or into a Secret manifest"
         for words, (secret, key) in wanted.items()
         if state.snapshot.needs_ledger and secret is not None and key is not None
-        if (secret, key) not in state.credentials
+        if (secret, key) not in usable
     ]
 
 

@@ -60,6 +60,9 @@ def _on_redis(settings: LedgerSettings, url: str, uid: str, password: str | None
 
 
 def _trust(authorities: str | None) -> ssl.SSLContext:
-    if authorities == "":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return ssl.create_default_context(cadata=authorities)
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return nobody if authorities == "" else ssl.create_default_context(cadata=authorities)
+    except ssl.SSLError:
+        # What stands there is no certificate.
+        return nobody
