@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -58,6 +59,24 @@ async def test_the_time_for_a_connection_is_not_added_to_that_for_the_first_byte
             with pytest.raises(UpstreamFailure, match=r"no answer within 0\.2 s") as failed:
                 await client.ask(target(url, timeouts), [], b"{}")
     assert failed.value.kind == FailureKind.TIMED_OUT
+
+
+async def test_a_total_that_ends_before_there_is_a_connection_says_that_nothing_was_sent() -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(8):
+            # As many as wait to be accepted; further ones are not answered at all.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        async with UpstreamClient() as client, asyncio.timeout(20):
+            deadline = asyncio.get_running_loop().time() + 0.3
+            with pytest.raises(UpstreamFailure, match="no connection") as failed:
+                await client.ask(target(url, PATIENT), [], b"{}", deadline)
+    assert failed.value.kind == FailureKind.UNREACHABLE
 
 
 async def test_the_total_bounds_also_an_answer_that_is_read_more_slowly_than_it_comes() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -28,7 +29,23 @@ _WRITTEN_AT_ONCE_BYTES = 1024 * 1024
 _KEEP_IDLE_CONNECTION_SECONDS = 3.0
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 # Told when the request that this task makes has a connection.
-_CONNECTED: ContextVar[Callable[[], None]] = ContextVar("connected")
+_HEAD: ContextVar[_Head] = ContextVar("head")
+
+
+@dataclass(slots=True)
+class _Head:
+    """The wait for the head of one answer: `scope` bounds it, from the connection on by `seconds`, and never beyond `deadline`."""
+
+    scope: asyncio.Timeout
+    seconds: float
+    deadline: float
+    connected: bool = False
+
+    def connect(self) -> None:
+        """Note that there is a connection, so that the request may have been sent."""
+        self.connected = True
+        if not self.scope.expired():
+            self.scope.reschedule(min(asyncio.get_running_loop().time() + self.seconds, self.deadline))
 
 
 class _CompleteRequest(aiohttp.ClientRequest):
@@ -39,7 +56,7 @@ class _CompleteRequest(aiohttp.ClientRequest):
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         """Send the request: from here on the upstream's time runs, however much of its own the connection took."""
-        _CONNECTED.get()()
+        _HEAD.get().connect()
         return await super().send(conn)
 
 
@@ -147,7 +164,8 @@ class UpstreamClient:
         deadline = now + timeouts.total if deadline is None else deadline
         try:
             async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)) as scope:
-                _CONNECTED.set(lambda: _bound_from_now(scope, timeouts.first_byte, deadline))
+                head = _Head(scope, timeouts.first_byte, deadline)
+                _HEAD.set(head)
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 response = await self._session.post(
                     target.url,
@@ -164,6 +182,8 @@ class UpstreamClient:
                 FailureKind.UNREACHABLE, "its URL or credential has characters that HTTP cannot carry"
             ) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
+            if not head.connected:
+                raise UpstreamFailure(FailureKind.UNREACHABLE, "no connection (TimeoutError)") from None
             raise UpstreamFailure(
                 FailureKind.TIMED_OUT,
                 f"the upstream gave no answer within {min(timeouts.first_byte, deadline - now):g} s",
@@ -182,11 +202,6 @@ class UpstreamClient:
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
         return UpstreamAnswer(response, timeouts, deadline)
-
-
-def _bound_from_now(scope: asyncio.Timeout, seconds: float, deadline: float) -> None:
-    if not scope.expired():
-        scope.reschedule(min(asyncio.get_running_loop().time() + seconds, deadline))
 
 
 @lru_cache(maxsize=256)
