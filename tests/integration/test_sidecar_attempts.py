@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from aiohttp import web
 from tests.support.failure_table import failure_rows
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
 from tests.support.upstream import (
+    Asked,
     Script,
     answers,
     completion,
@@ -345,6 +347,22 @@ async def test_while_an_upstream_is_left_alone_others_answer_at_once() -> None:
     assert models == ["large", "large", "large"]
     assert len(first.asked) == 1
     assert named.json()["error"]["code"] == "no_healthy_upstream"
+
+
+@pytest.mark.parametrize("status", [429, 500])
+async def test_models_behind_one_address_are_left_alone_one_by_one(status: int) -> None:
+    refuses, accepts = fails(status), answers()
+
+    async def script(asked: Asked, request: web.Request) -> web.StreamResponse:
+        return await (refuses if asked.json["model"] == "limited" else accepts)(asked, request)
+
+    async with running_upstream(script) as upstream:
+        refused = model_of("small", upstream_of(upstream.url, "provider", model="limited"))
+        other = model_of("large", upstream_of(upstream.url, "provider", model="free"), dollars_in=5, dollars_out=9)
+        async with running_sidecar(snapshot_of(refused, other, outlier_detection=ONE)) as sidecar:
+            answered = [(await sidecar.ask()).headers["x-foresail-model"] for _ in range(2)]
+    assert answered == ["large", "large"]
+    assert [asked.json["model"] for asked in upstream.asked] == ["limited", "free", "free"]
 
 
 async def test_the_total_deadline_counts_from_the_first_attempt() -> None:

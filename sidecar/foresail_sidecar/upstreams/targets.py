@@ -36,9 +36,12 @@ class Target:
     asks_usage: bool = True
 
     @property
-    def key(self) -> tuple[str, URL]:
-        """What tells this upstream from others over changes of the configuration: its name in the pool alone could move."""
-        return self.name, self.url
+    def key(self) -> tuple[str, URL, str]:
+        """What tells this upstream from others over changes of the configuration: its name in the pool alone could move.
+
+        Providers limit and fail model by model, so those behind one address are told apart.
+        """
+        return self.name, self.url, self.model
 
 
 def targets_of(state: ServingState, path: str) -> dict[str, tuple[Target, ...]]:
