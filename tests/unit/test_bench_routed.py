@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from tests.bench import routed_page
 from tests.bench.routed_figures import load_figures, quantile, spread
 from tests.bench.routed_load import asked
@@ -90,24 +92,16 @@ def test_the_same_figures_are_drawn_the_same() -> None:
 
 
 async def test_the_load_sends_when_it_is_due_and_reports_each_answer_in_order() -> None:
-    taken: list[bytes] = []
+    async def serve(request: web.Request) -> web.Response:
+        number = int(await request.read())
+        await asyncio.sleep(0.2 if number == 0 else 0)
+        return web.Response(text="ok", headers={"X-Foresail-Overhead-Ms": str(number), "X-Foresail-Basis": "Learned"})
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            size = int(re.search(rb"Content-Length: (\d+)", head)[1])  # type: ignore[index]
-            taken.append(await reader.readexactly(size))
-            number = int(taken[-1])
-            await asyncio.sleep(0.2 if number == 0 else 0)
-            writer.write(
-                f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Foresail-Overhead-Ms: {number}\r\nX-Foresail-Basis: Learned\r\n\r\nok".encode()
-            )
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    answers = await asked(address, [b"0", b"1", b"2"], 1000.0, seed=1)
+    application = web.Application()
+    application.router.add_post("/v1/chat/completions", serve)
+    async with TestServer(application) as server:
+        answers = await asked(f"127.0.0.1:{server.port}", [b"0", b"1", b"2"], 1000.0, seed=1)
     assert [each["decision"] for each in answers] == [0.0, 1.0, 2.0]
     assert {each["basis"] for each in answers} == {"Learned"}
     # The first answer takes longest, and nobody waited for it.
     assert answers[0]["latency"] > answers[2]["latency"]
-    server.close()
-    await server.wait_closed()
