@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -41,19 +42,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.soak is None:
         options.soak = 0 if options.quick else 20
-    command = f"make proof PROOF_ARGS='{' '.join(sys.argv[1:] if arguments is None else arguments)}'"
+    command = _command(sys.argv[1:] if arguments is None else arguments)
     began = time.monotonic()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="foresail-proof-") as directory:
         folder = options.keep or Path(directory)
         parts = asyncio.run(_prove(folder, options))
-    text = table(parts, command.replace(" PROOF_ARGS=''", ""), time.monotonic() - began)
+    text = table(parts, command, time.monotonic() - began)
     print(f"\n{text}")
     if options.write:
         write_table(text)
     failed = [verdict for part in parts for verdict in part.verdicts if not verdict.passed]
     print(f"{len(failed)} of {sum(len(part.verdicts) for part in parts)} checks failed (seed {options.seed})")
     return 1 if failed else 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return what runs the same again; where files are kept is nobody else's matter."""
+    shown = [
+        word for before, word in pairwise(["", *arguments]) if "--keep" not in (before, word) and "--keep=" not in word
+    ]
+    return f"make proof PROOF_ARGS='{' '.join(shown)}'" if shown else "make proof"
 
 
 async def _prove(folder: Path, options: argparse.Namespace) -> list[Part]:
