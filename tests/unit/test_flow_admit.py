@@ -323,7 +323,7 @@ async def test_a_place_that_stays_taken_is_refused(ledger: LedgerClient) -> None
     await admit(ledger, Budgets(), "a", one)
     said = await over_limit(ledger, "b", one)
     assert said.left_out == {"m": Elimination.RATE_LIMITED}
-    refusal = LimitRefusal("m", "up-0", Measure.SLOTS, limit=1, spent=0, reserved=1, needed=1, retry_after_seconds=1)
+    refusal = LimitRefusal("m", "up-0", Measure.SLOTS, limit=1, spent=0, reserved=1, needed=1, retry_after_seconds=0)
     assert said.refusal == refusal
 
 
@@ -342,7 +342,7 @@ async def test_a_minute_that_is_used_up_is_refused_until_its_oldest_use_leaves_i
         refusal = (await over_limit(client, "c", one)).refusal
         # The bucket of a second in which the first one began counts until all of it is older than a minute.
         assert isinstance(refusal, LimitRefusal)
-        assert (refusal.measure, refusal.retry_after_seconds) == (measure, 51)
+        assert (refusal.measure, refusal.retry_after_seconds) == (measure, 50.5)
         assert counts.calls["Reserve", None] == before + 1
         backend.pass_time(50_500)
         assert (await admit(client, Budgets(), "d", one)).candidate.model == "m"

@@ -106,13 +106,17 @@ def test_a_policy_says_what_happens_without_its_ledger() -> None:
 def test_money_that_is_spent_is_gone_until_the_window_ends() -> None:
     refusal = budget_refusal(denied(short(0, 950, 0)), budgets_of(budget()), "")
     assert refusal.reason == RefusalReason.EXHAUSTED
-    assert (refusal.budget, refusal.ends_ms, refusal.retry_after_seconds) == ("team", DAY_END_MS, 60)
+    assert (refusal.budget, refusal.ends_ms, refusal.retry_after_seconds) == (
+        "team",
+        DAY_END_MS,
+        (DAY_END_MS - NOON_MS) / 1000,
+    )
     assert (refusal.spent, refusal.reserved, refusal.limit, refusal.needed) == (950, 0, 1000, 100)
 
 
 def test_the_wait_for_a_window_that_ends_soon_is_the_time_that_is_left() -> None:
     refusal = budget_refusal(denied(short(0, 950, 0, ends_ms=NOON_MS + 4_200)), budgets_of(budget()), "")
-    assert refusal.retry_after_seconds == 5
+    assert refusal.retry_after_seconds == 4.2
 
 
 def test_money_that_is_only_held_may_come_back_soon() -> None:

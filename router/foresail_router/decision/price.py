@@ -62,11 +62,8 @@ def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | N
 
 def worst_case(price: SnapshotPrice, bound: InputBound, choices: int, output_limit: int) -> int:
     """Return the most that an upstream can bill, in nano-dollars: every answer as long as its limit, at the dearest prices that can apply."""
-    dearest = _dearest(price, bound)
-    if len(dearest) == 1:
-        units, output = dearest[0]
-        return _nano_dollars(units + choices * output_limit * output, price)
-    return _nano_dollars(max(units + choices * output_limit * output for units, output in dearest), price)
+    dearest = max(units + choices * output_limit * output for units, output in _dearest(price, bound))
+    return _nano_dollars(dearest, price)
 
 
 def clamp_output_limit(

@@ -54,7 +54,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_between(int, 1, 64),
         default=1,
-        help="processes that answer, for more than one CPU; limits hold for each of them (default: %(default)s)",
+        help="processes that answer, for more than one CPU; what is in flight and in buffers is limited for each of them (default: %(default)s)",
     )
     parser.add_argument(
         "--scorer-socket",

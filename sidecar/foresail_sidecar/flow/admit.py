@@ -14,7 +14,7 @@ from typing import Final
 
 from foresail_api.reasons import Elimination
 from foresail_router.decision.types import Candidate, NeutralRequest
-from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, RefusalReason
+from foresail_sidecar.flow.budgets import Budgets, ledger_refusal
 from foresail_sidecar.flow.denials import Refusal, is_worth_waiting, passed_over, refusal_of, refused_models
 from foresail_sidecar.flow.offers import Offer, granted
 from foresail_sidecar.flow.settle import Settlement
@@ -23,7 +23,6 @@ from foresail_sidecar.ledger.interface import (
     MOST_OPTIONS,
     Denied,
     Granted,
-    LedgerClosed,
     LedgerError,
     Measure,
     Option,
@@ -35,7 +34,6 @@ RELEASED: Final = "Released"
 _WAITS_SECONDS: Final = (0.025, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
 _LONGEST_WAIT_MS: Final = 1000
 MOST_WAITING: Final = 256
-_MOST_CLOSED_SECONDS: Final = 60
 
 
 class NotAdmitted(Exception):
@@ -172,7 +170,4 @@ def _without_ledger(
     for number, offer in enumerate(offers):
         if offer.model.price is not None and offer.wanted == 0:
             return Admitted(number, offer.candidate)
-    if isinstance(error, LedgerClosed):
-        seconds = min(_MOST_CLOSED_SECONDS, max(1, round(error.opens_in_seconds + 0.5)))
-        raise NotAdmitted(BudgetRefusal(RefusalReason.CLOSED, seconds))
-    raise NotAdmitted(BudgetRefusal(RefusalReason.UNAVAILABLE))
+    raise NotAdmitted(ledger_refusal(error))

@@ -7,10 +7,9 @@ attempts. Pure; money is in whole nano-dollars.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
 from typing import Final
 
 from foresail_api.budgets import HardAction
@@ -25,11 +24,10 @@ from foresail_sidecar.ledger.accounts import (
     claims_of,
     zone_of,
 )
-from foresail_sidecar.ledger.interface import Claim, Denied, Shortage, Usage
+from foresail_sidecar.ledger.interface import Claim, Denied, LedgerClosed, LedgerError, Shortage, Usage
 from foresail_sidecar.ledger.windows import rolling_span
 
 FULL_PERCENT: Final = 100
-_LONGEST_RETRY_AFTER_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ class BudgetRefusal:
     """
 
     reason: RefusalReason
-    retry_after_seconds: int = 1
+    retry_after_seconds: float = 1.0
     budget: str | None = None
     ends_ms: int | None = None
     spent: int = 0
@@ -165,18 +163,30 @@ class BudgetRefusal:
 def budget_refusal(denied: Denied, budgets: Budgets, tenant: str) -> BudgetRefusal:
     """Return what a denial for want of money means. Money that is only reserved may come back; money that is spent does not before the window ends."""
     names = {budget.account(tenant): budget.rule.name for budget in budgets.each}
-    by_option: dict[int, list[Shortage]] = defaultdict(list)
-    for shortage in denied.shortages:
-        by_option[shortage.option].append(shortage)
-    hopeful = [each for each in by_option.values() if not any(map(is_exhausted, each))]
+    by_option = shortages_by_option(denied).values()
+    hopeful = [each for each in by_option if not any(map(is_exhausted, each))]
     if hopeful:
-        return _refusal(RefusalReason.RESERVED, 1, max(hopeful[0], key=_missing), names)
+        return _refusal(RefusalReason.RESERVED, 1.0, max(hopeful[0], key=_missing), names)
     # The option that can be had first, and of its budgets the one that is waited for longest.
-    last = [max(filter(is_exhausted, each), key=_end) for each in by_option.values()]
+    last = [max(filter(is_exhausted, each), key=_end) for each in by_option]
     shortage = min(last, key=_end)
     end = denied.now_ms if shortage.ends_ms is None else shortage.ends_ms
-    seconds = min(_LONGEST_RETRY_AFTER_SECONDS, max(1, ceil((end - denied.now_ms) / 1000)))
-    return _refusal(RefusalReason.EXHAUSTED, seconds, shortage, names)
+    return _refusal(RefusalReason.EXHAUSTED, (end - denied.now_ms) / 1000, shortage, names)
+
+
+def ledger_refusal(error: LedgerError | None) -> BudgetRefusal:
+    """Return what it means that a ledger gave no answer, or (None) that there is no ledger."""
+    if isinstance(error, LedgerClosed):
+        return BudgetRefusal(RefusalReason.CLOSED, error.opens_in_seconds)
+    return BudgetRefusal(RefusalReason.UNAVAILABLE)
+
+
+def shortages_by_option(denied: Denied) -> Mapping[int, Sequence[Shortage]]:
+    """Return what each option lacked."""
+    found: dict[int, list[Shortage]] = defaultdict(list)
+    for shortage in denied.shortages:
+        found[shortage.option].append(shortage)
+    return found
 
 
 def is_exhausted(shortage: Shortage) -> bool:
@@ -184,7 +194,7 @@ def is_exhausted(shortage: Shortage) -> bool:
     return shortage.spent + shortage.needed > shortage.limit
 
 
-def _refusal(reason: RefusalReason, seconds: int, shortage: Shortage, names: dict[str, str]) -> BudgetRefusal:
+def _refusal(reason: RefusalReason, seconds: float, shortage: Shortage, names: dict[str, str]) -> BudgetRefusal:
     return BudgetRefusal(
         reason=reason,
         retry_after_seconds=seconds,

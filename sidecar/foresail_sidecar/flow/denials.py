@@ -5,12 +5,11 @@ Owns the order between budgets and limits of upstreams where both leave no room.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from foresail_api.reasons import Elimination
-from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, budget_refusal, is_exhausted
+from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, budget_refusal, is_exhausted, shortages_by_option
 from foresail_sidecar.flow.limits import LimitRefusal, has_room_within, limit_refusal
 from foresail_sidecar.flow.offers import Offer
 from foresail_sidecar.ledger.interface import Claim, Denied, Granted, Measure, Shortage
@@ -20,7 +19,7 @@ Refusal = BudgetRefusal | LimitRefusal
 
 def refusal_of(denied: Denied, budgets: Budgets, tenant: str, offers: Sequence[Offer]) -> Refusal:
     """Return what a denial means. A limit of an upstream comes before money, because it has room again within a minute."""
-    now, by_option = denied.now_ms, _by_option(denied)
+    now, by_option = denied.now_ms, shortages_by_option(denied)
     limited = [
         limit_refusal(offers[option], shortages, now)
         for option, shortages in by_option.items()
@@ -40,14 +39,14 @@ def is_worth_waiting(denied: Denied, milliseconds: int) -> bool:
             not is_exhausted(each) if _of_money(each) else has_room_within(each, milliseconds, denied.now_ms)
             for each in shortages
         )
-        for shortages in _by_option(denied).values()
+        for shortages in shortages_by_option(denied).values()
     )
 
 
 def refused_models(denied: Denied, offers: Sequence[Offer]) -> Mapping[str, Elimination]:
     """Return why each model was left out by a denial: for a limit where at one of its upstreams nothing else was short."""
     reasons: dict[str, Elimination] = {}
-    for option, shortages in _by_option(denied).items():
+    for option, shortages in shortages_by_option(denied).items():
         model = offers[option].candidate.model
         if not any(map(_of_money, shortages)):
             reasons[model] = Elimination.RATE_LIMITED
@@ -81,13 +80,6 @@ def _lacked_money(granted: Granted, claims: Sequence[Claim], offer: Offer) -> bo
         if most - usage.spent - usage.reserved + granted.amount < offer.least:
             return True
     return False
-
-
-def _by_option(denied: Denied) -> Mapping[int, Sequence[Shortage]]:
-    found: dict[int, list[Shortage]] = defaultdict(list)
-    for shortage in denied.shortages:
-        found[shortage.option].append(shortage)
-    return found
 
 
 def _of_money(shortage: Shortage) -> bool:

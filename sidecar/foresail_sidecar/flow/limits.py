@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
-from typing import Final
+from math import inf
 
 from foresail_api.snapshot import Snapshot
 from foresail_router.decision.types import Candidate, NeutralRequest
 from foresail_sidecar.flow.offers import Offer
 from foresail_sidecar.ledger.accounts import UpstreamRule, upstream_claims
 from foresail_sidecar.ledger.interface import Claim, Measure, Shortage
-
-LONGEST_RETRY_AFTER_SECONDS: Final = 60
-_MILLISECONDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class LimitRefusal:
     spent: int
     reserved: int
     needed: int
-    retry_after_seconds: int = 1
+    retry_after_seconds: float = 1.0
 
     @property
     def never_fits(self) -> bool:
@@ -85,7 +81,6 @@ class LimitRefusal:
 def limit_refusal(offer: Offer, shortages: Iterable[Shortage], now_ms: int) -> LimitRefusal:
     """Return the refusal of an offer that lacks these: the one that is waited for longest says when to come again."""
     shortage = max(shortages, key=lambda each: _waiting_ms(each, now_ms))
-    seconds = ceil(_waiting_ms(shortage, now_ms) / _MILLISECONDS)
     return LimitRefusal(
         model=offer.candidate.model,
         upstream=offer.upstream,
@@ -94,19 +89,19 @@ def limit_refusal(offer: Offer, shortages: Iterable[Shortage], now_ms: int) -> L
         spent=shortage.spent,
         reserved=shortage.reserved,
         needed=shortage.needed,
-        retry_after_seconds=min(LONGEST_RETRY_AFTER_SECONDS, max(1, seconds)),
+        retry_after_seconds=_waiting_ms(shortage, now_ms) / 1000,
     )
 
 
 def has_room_within(shortage: Shortage, milliseconds: int, now_ms: int) -> bool:
     """Return whether a limit may have room that soon."""
-    return shortage.needed <= shortage.limit and _waiting_ms(shortage, now_ms) <= milliseconds
+    return _waiting_ms(shortage, now_ms) <= milliseconds
 
 
-def _waiting_ms(shortage: Shortage, now_ms: int) -> int:
+def _waiting_ms(shortage: Shortage, now_ms: int) -> float:
     """Return when there may be room: at once for what requests under way may give back, else when the oldest use leaves the minute."""
     if shortage.needed > shortage.limit:
-        return LONGEST_RETRY_AFTER_SECONDS * _MILLISECONDS
+        return inf
     given_back = shortage.measure != Measure.REQUESTS and shortage.spent + shortage.needed <= shortage.limit
     if given_back or shortage.ends_ms is None:
         return 0

@@ -48,7 +48,7 @@ def offer_of(
     least = least_useful_limit(request, model, candidate.output_limit)
     if candidate.estimate is not None:
         # An answer that is sure to be cut off is not worth its money.
-        least = max(least, min(candidate.output_limit, ceil(candidate.estimate.median_tokens)))
+        least = max(least, min(candidate.output_limit, ceil(candidate.estimate.output_tokens_p50)))
     wanted = min(wanted, MOST_RESERVED_NANO)
     least_worst = min(wanted, worst_case(price, bound, request.choices, least))
     return Offer(candidate, model, wanted, least_worst, overdraws, upstream, claims)

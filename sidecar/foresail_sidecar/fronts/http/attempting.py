@@ -213,7 +213,7 @@ class Attempts:
         lowered = capped(request, model, candidate, max(0, cap - spent))
         if lowered.elimination is not None:
             return None
-        expected = 0 if candidate.estimate is None else ceil(candidate.estimate.median_tokens)
+        expected = 0 if candidate.estimate is None else ceil(candidate.estimate.output_tokens_p50)
         return None if lowered.output_limit < min(expected, candidate.output_limit) else lowered
 
     async def _attempt(self, chance: _Chance) -> web.StreamResponse:

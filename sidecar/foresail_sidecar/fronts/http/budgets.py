@@ -5,20 +5,18 @@ Owns the JSON of a budget. It must not know how a ledger keeps accounts.
 
 from __future__ import annotations
 
-from math import ceil
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
+from foresail_api.budgets import BudgetMode, BudgetScope
 from foresail_router.decision.price import dollars
-from foresail_sidecar.flow.budgets import BudgetRefusal, PolicyBudget, RefusalReason
+from foresail_sidecar.flow.budgets import PolicyBudget, ledger_refusal
 from foresail_sidecar.fronts.http import limit_errors
 from foresail_sidecar.fronts.http.callers import caller_of
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.errors import Refused
-from foresail_sidecar.ledger.interface import LedgerClosed, LedgerError, Usage
-
-_MOST_CLOSED_SECONDS: Final = 60
+from foresail_sidecar.ledger.interface import LedgerError, Usage
 
 
 async def show_budgets(request: web.Request) -> web.Response:
@@ -31,14 +29,11 @@ async def show_budgets(request: web.Request) -> web.Response:
     if policy.budgets:
         ledger = context.ledgers.of(policy.state)
         if ledger is None:
-            raise _refused(RefusalReason.UNAVAILABLE)
+            raise _refused(None)
         try:
             usages = await ledger.usage(policy.budgets.claims(tenant, ledger.now_ms()))
-        except LedgerClosed as closed:
-            seconds = min(_MOST_CLOSED_SECONDS, ceil(closed.opens_in_seconds))
-            raise _refused(RefusalReason.CLOSED, seconds) from None
-        except LedgerError:
-            raise _refused(RefusalReason.UNAVAILABLE) from None
+        except LedgerError as error:
+            raise _refused(error) from None
         data = [budget_document(*each, tenant) for each in zip(policy.budgets.each, usages, strict=True)]
     return web.json_response({"object": "list", "data": data})
 
@@ -49,8 +44,8 @@ def budget_document(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str
     amount = rule.limit_of(tenant)
     return {
         "name": rule.name,
-        "scope": "Tenant" if rule.per_tenant else "Policy",
-        "mode": "Enforce" if rule.enforced else "Observe",
+        "scope": BudgetScope.TENANT if rule.per_tenant else BudgetScope.POLICY,
+        "mode": BudgetMode.ENFORCE if rule.enforced else BudgetMode.OBSERVE,
         "amount_usd": dollars(amount),
         "spent_usd": dollars(usage.spent),
         "reserved_usd": dollars(usage.reserved),
@@ -61,5 +56,5 @@ def budget_document(budget: PolicyBudget, usage: Usage, tenant: str) -> dict[str
     }
 
 
-def _refused(reason: RefusalReason, seconds: int = 1) -> Refused:
-    return Refused(limit_errors.refusal(BudgetRefusal(reason, max(1, seconds))))
+def _refused(error: LedgerError | None) -> Refused:
+    return Refused(limit_errors.refusal(ledger_refusal(error)))

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from foresail_router.decision.price import dollars
 from foresail_sidecar.flow.budgets import BudgetRefusal, RefusalReason
 from foresail_sidecar.flow.denials import Refusal
-from foresail_sidecar.flow.limits import LONGEST_RETRY_AFTER_SECONDS, LimitRefusal
+from foresail_sidecar.flow.limits import LimitRefusal
 from foresail_sidecar.flow.outcomes import RequestOutcome
-from foresail_sidecar.fronts.http.errors import SERVER_ERROR, Problem
+from foresail_sidecar.fronts.http.errors import SERVER_ERROR, Problem, whole_seconds
 from foresail_sidecar.ledger.interface import Measure
 
 _TOO_MANY_REQUESTS = 429
@@ -58,7 +58,7 @@ def _exhausted(refused: BudgetRefusal) -> Problem:
     message = f"the budget {refused.budget!r} {how}"
     details = {} if refused.ends_ms is None else {"window_end": rfc3339(refused.ends_ms)}
     # SDKs would sleep for as long as `Retry-After` says, and a new window seldom begins while somebody waits for it.
-    headers = {"x-should-retry": "false", "Retry-After": str(refused.retry_after_seconds)}
+    headers = {"x-should-retry": "false", "Retry-After": whole_seconds(refused.retry_after_seconds)}
     code, outcome = "budget_exhausted", RequestOutcome.BUDGET_EXHAUSTED
     return Problem(
         _TOO_MANY_REQUESTS, "insufficient_quota", code, message, outcome, None, headers, _named(refused, details)
@@ -70,8 +70,7 @@ def _reserved(refused: BudgetRefusal) -> Problem:
         f"the rest of the budget {refused.budget!r} is held by requests under way: {_figures(refused)}; "
         "try again in a moment, or with a smaller `max_tokens`"
     )
-    # Not all at once: those who are refused together would come together again.
-    headers = {"Retry-After": str(refused.retry_after_seconds + random.randrange(2))}  # noqa: S311  no secret
+    headers = {"Retry-After": _not_all_at_once(refused, 2)}
     code, outcome = "budget_reserved", RequestOutcome.BUDGET_RESERVED
     return Problem(_TOO_MANY_REQUESTS, _RATE_LIMIT, code, message, outcome, None, headers, _named(refused, {}))
 
@@ -81,22 +80,23 @@ def _limited(refused: LimitRefusal) -> Problem:
     message = f"model {refused.model!r} takes at most {refused.limit} {words} at its upstream {refused.upstream!r}"
     if refused.never_fits:
         message += f", and this request can need {refused.needed}; name a smaller `max_tokens` or shorten the prompt"
-        headers = {"x-should-retry": "false", "Retry-After": str(refused.retry_after_seconds)}
+        headers = {"x-should-retry": "false", "Retry-After": whole_seconds(refused.retry_after_seconds)}
     else:
         message += ", which are taken, and nobody else can answer; try again later"
-        # Not all at once: those who are refused together would come together again.
-        seconds = refused.retry_after_seconds + random.randrange(2)  # noqa: S311  no secret
-        headers = {"Retry-After": str(min(LONGEST_RETRY_AFTER_SECONDS, seconds))}
+        headers = {"Retry-After": _not_all_at_once(refused, 2)}
     details = {"model": refused.model, "upstream": refused.upstream, "limit": field}
     code, outcome = "upstream_limit", RequestOutcome.UPSTREAM_LIMITED
     return Problem(_TOO_MANY_REQUESTS, _RATE_LIMIT, code, message, outcome, None, headers, details)
 
 
 def _no_ledger(code: str, message: str, refused: BudgetRefusal) -> Problem:
-    # A ledger that was too slow for all of them at once must not meet all of them again.
-    seconds = refused.retry_after_seconds + random.randrange(3)  # noqa: S311  no secret
-    headers = {"Retry-After": str(min(LONGEST_RETRY_AFTER_SECONDS, seconds))}
+    headers = {"Retry-After": _not_all_at_once(refused, 3)}
     return Problem(_UNAVAILABLE, SERVER_ERROR, code, message, RequestOutcome.LEDGER_UNAVAILABLE, None, headers)
+
+
+def _not_all_at_once(refused: Refusal, seconds: int) -> str:
+    """Return when to come again, within so many seconds: those who are refused together would come together again."""
+    return whole_seconds(refused.retry_after_seconds + random.randrange(seconds))  # noqa: S311  no secret
 
 
 def _named(refused: BudgetRefusal, details: Mapping[str, str]) -> Mapping[str, str]:
