@@ -14,66 +14,42 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 import uvloop
 
 _ANSWER_SECONDS = 30.0
+_JSON = {"Content-Type": "application/json"}
 Answer = dict[str, Any]
-
-
-class _Connections:
-    """Kept connections; one more is opened where all are waiting for answers."""
-
-    def __init__(self, address: str) -> None:
-        self._host, _, port = address.partition(":")
-        self._port = int(port)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def ask(self, body: bytes) -> tuple[int, dict[str, str]]:
-        """Return the status and the headers of one answer."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        await reader.readexactly(int(headers["content-length"]))
-        self._idle.append((reader, writer))
-        return int(start.split()[1]), headers
-
-    def close(self) -> None:
-        for _, writer in self._idle:
-            writer.close()
 
 
 async def asked(address: str, bodies: Sequence[bytes], rate: float | None, seed: int) -> list[Answer]:
     """Return one answer per body, in order: milliseconds late, of the answer, of the decision; basis and scoring error."""
-    connections = _Connections(address)
-    if rate is None:
-        now = time.perf_counter
-        answers = [await _asked_once(connections, body, now()) for body in bodies]
-    else:
+    timeout, unlimited = aiohttp.ClientTimeout(total=_ANSWER_SECONDS), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://{address}", connector=unlimited, timeout=timeout) as session:
+        if rate is None:
+            return [await _asked_once(session, body, time.perf_counter()) for body in bodies]
         draw = random.Random(seed)
         due, waiting = time.perf_counter() + 0.1, []
         for body in bodies:
-            waiting.append(asyncio.create_task(_asked_at(connections, body, due)))
+            waiting.append(asyncio.create_task(_asked_at(session, body, due)))
             due += draw.expovariate(rate)
-        answers = list(await asyncio.gather(*waiting))
-    connections.close()
-    return answers
+        return list(await asyncio.gather(*waiting))
 
 
-async def _asked_at(connections: _Connections, body: bytes, due: float) -> Answer:
+async def _asked_at(session: aiohttp.ClientSession, body: bytes, due: float) -> Answer:
     await asyncio.sleep(due - time.perf_counter())
-    return await _asked_once(connections, body, due)
+    return await _asked_once(session, body, due)
 
 
-async def _asked_once(connections: _Connections, body: bytes, due: float) -> Answer:
+async def _asked_once(session: aiohttp.ClientSession, body: bytes, due: float) -> Answer:
     started = time.perf_counter()
-    async with asyncio.timeout(_ANSWER_SECONDS):
-        status, headers = await connections.ask(body)
+    async with session.post("/v1/chat/completions", data=body, headers=_JSON) as response:
+        await response.read()
+        headers = response.headers
     return {
         "late": 1000 * (started - due),
         "latency": 1000 * (time.perf_counter() - started),
-        "status": status,
+        "status": response.status,
         "decision": float(headers["x-foresail-overhead-ms"]),
         "basis": headers["x-foresail-basis"],
         "error": headers.get("x-foresail-scoring-error"),

@@ -109,6 +109,7 @@ def estimate(name: str, quality: float, output_tokens: float = 100, **changes: A
         "output_tokens": output_tokens,
         "output_tokens_p05": output_tokens / 2,
         "output_tokens_p95": output_tokens * 2,
+        "output_tokens_p50": output_tokens,
     }
     return Estimate(**(values | changes))
 

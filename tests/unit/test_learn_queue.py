@@ -241,22 +241,6 @@ def test_requests_results_and_errors_survive_the_wire() -> None:
     assert type(parse_error({"reason": "FromTheFuture"})) is ScoringError
 
 
-def test_a_scorer_and_a_reader_of_different_releases_understand_each_other() -> None:
-    """Five numbers were all that there was at first; medians came later."""
-    known = Estimate("a", 0.1, 0.2, 100.0, 5.0, 200.0, 80.0)
-    told = result_message(ScoreResult(((known,),)))
-    assert told["estimates"] == [[[0.1, 0.2, 100.0, 5.0, 200.0]]]
-    (((understood,),),) = (parse_result({"estimates": told["estimates"]}, ("a",)).estimates,)
-    assert (understood.output_tokens_p50, understood.median_tokens) == (None, 100.0)
-    assert (known.output_tokens_p50, known.median_tokens) == (80.0, 80.0)
-
-
-@pytest.mark.parametrize("medians", [[], [[]], [[1.0, 2.0]], [["a"]], [[1.0], [1.0]], 5])
-def test_bad_medians_are_refused(medians: object) -> None:
-    with pytest.raises(BadFrame):
-        parse_result({"estimates": [[[1, 1, 1, 1, 1]]], "medians": medians}, ("a",))
-
-
 @pytest.mark.parametrize(
     "change",
     [

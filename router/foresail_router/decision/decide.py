@@ -137,7 +137,7 @@ def _with_prediction(
 
 
 def _long_enough(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimate: Estimate) -> Candidate:
-    predicted = ceil(estimate.median_tokens)
+    predicted = ceil(estimate.output_tokens_p50)
     if candidate.uncapped_output_limit is None or candidate.output_limit >= predicted:
         return candidate
     needed = candidate.worst_case

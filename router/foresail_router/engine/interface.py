@@ -14,7 +14,7 @@ class Estimate:
     """What the router foresees of one model's answer to one prompt.
 
     `quality` lies in [0, 1], `quality_std` is its standard deviation (what the router does not know, not the noise of one answer);
-    `output_tokens` is the expected length in tokens, with its 5 % and 95 % quantiles, and its median where the scorer tells it.
+    `output_tokens` is the expected length in tokens, with its 5 % and 95 % quantiles and its median.
     """
 
     model: str
@@ -23,12 +23,7 @@ class Estimate:
     output_tokens: float
     output_tokens_p05: float
     output_tokens_p95: float
-    output_tokens_p50: float | None = None
-
-    @property
-    def median_tokens(self) -> float:
-        """The length that half of the answers exceed, or the expected one where no median is known."""
-        return self.output_tokens if self.output_tokens_p50 is None else self.output_tokens_p50
+    output_tokens_p50: float
 
 
 @dataclass(frozen=True, slots=True)

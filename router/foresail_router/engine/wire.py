@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from foresail_router.engine.interface import (
@@ -20,6 +21,8 @@ from foresail_router.engine.interface import (
     ScorerOverloaded,
     ScoringError,
 )
+
+_numbers = attrgetter(*[field.name for field in fields(Estimate)][1:])
 
 MAX_FRAME_BYTES = 16 * 2**20
 _HEADER_BYTES = 4
@@ -91,42 +94,21 @@ def parse_request(message: Message) -> ScoreRequest:
 
 
 def result_message(result: ScoreResult) -> Message:
-    """Return a result as plain data: per text and model five numbers, the models being those of the request in order.
-
-    Medians stand apart, so that a reader of an earlier release, which knows none, passes over them.
-    """
-    return {
-        "estimates": [
-            [[e.quality, e.quality_std, e.output_tokens, e.output_tokens_p05, e.output_tokens_p95] for e in estimates]
-            for estimates in result.estimates
-        ],
-        "medians": [[estimate.output_tokens_p50 for estimate in estimates] for estimates in result.estimates],
-    }
+    """Return a result as plain data: per text and model six numbers, the models being those of the request in order."""
+    return {"estimates": [[_numbers(estimate) for estimate in estimates] for estimates in result.estimates]}
 
 
 def parse_result(message: Message, models: tuple[str, ...]) -> ScoreResult:
-    """Return the result of a message, also of one without medians; raises `BadFrame`."""
+    """Return the result of a message; raises `BadFrame`."""
     try:
-        rows = message["estimates"]
-        medians = message.get("medians")
-        if medians is None:
-            medians = [[None] * len(models)] * len(rows)
         return ScoreResult(
             tuple(
-                tuple(
-                    _estimate(model, numbers, median)
-                    for model, numbers, median in zip(models, row, medians_of_row, strict=True)
-                )
-                for row, medians_of_row in zip(rows, medians, strict=True)
+                tuple(Estimate(model, *map(float, numbers)) for model, numbers in zip(models, row, strict=True))
+                for row in message["estimates"]
             )
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadFrame("a result lacks estimates") from error
-
-
-def _estimate(model: str, numbers: Sequence[float], median: float | None) -> Estimate:
-    quality, quality_std, tokens, p05, p95 = map(float, numbers)
-    return Estimate(model, quality, quality_std, tokens, p05, p95, None if median is None else float(median))
 
 
 def error_message(error: ScoringError) -> Message:
