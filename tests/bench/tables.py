@@ -52,7 +52,8 @@ COLUMNS: dict[str, tuple[str, tuple[Column, ...]]] = {
     "streams": (
         "streams",
         (
-            Column("added first byte p50, 32 connections, ms", "added_first_byte_p50_ms"),
+            Column("added first byte p50, 32 connections, ms", "added_apart_first_byte_p50_ms"),
+            Column("when all 32 ask at once, ms", "added_herd_first_byte_p50_ms"),
             Column("streams/s, 256 connections", "busy_per_second", 0),
             Column("CPU per stream, ms", "busy_cpu_ms"),
         ),

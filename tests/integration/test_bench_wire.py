@@ -53,6 +53,16 @@ def test_a_stream_has_its_chunks_in_time(wire: Path, upstream: Mock) -> None:
     assert report["latency_p50_ms"] >= report["first_byte_p50_ms"] + 35
 
 
+def test_connections_begin_evenly_over_the_spread(wire: Path, upstream: Mock) -> None:
+    upstream.set(delay="400ms")
+    # The last of five connections begins when four fifths have passed, before the first one could ask again.
+    report = load(wire, upstream.address, requests=5, concurrency=5, warm_up=5, spread="250ms")
+    assert report["requests"] == 5
+    assert report["seconds"] >= 0.6
+    with pytest.raises(SystemExit, match="exclude each other"):
+        load(wire, upstream.address, requests=5, rate=10, spread="250ms")
+
+
 def test_a_run_ends_where_nobody_listens_or_an_answer_is_wrong(wire: Path, upstream: Mock) -> None:
     with pytest.raises(SystemExit, match="the load generator failed"):
         load(wire, "127.0.0.1:9", requests=1)

@@ -49,8 +49,12 @@ type worker struct {
 
 // plan says when requests begin and when to stop. With a rate, request i begins at i/rate after the start, whether or not the others
 // are answered, and its latency counts from then on: a gateway that stalls is not asked less and pays for all who wait.
+//
+// Without a rate, connections begin one after the other over the time of spread, evenly. Answers that all take the same time would
+// otherwise keep clients that began at once in step for ever, and each would wait behind all others.
 type plan struct {
 	started  time.Time
+	spread   time.Duration
 	rate     float64
 	requests int64
 	deadline time.Time
@@ -76,9 +80,13 @@ func runLoad(arguments []string) error {
 	seconds := flags.Float64("seconds", 60, "longest time in which measured requests begin")
 	warmUp := flags.Int64("warm-up", 10, "requests before those")
 	rate := flags.Float64("rate", 0, "requests that begin in a second, whether or not others are answered (0: each after the one before)")
+	spread := flags.Duration("spread", 0, "time over which connections begin, evenly (0: all at once); not with -rate")
 	expect := flags.String("expect", "", "what every answer must contain, instead of being the same as the first one")
 	show := flags.Bool("show", false, "ask once and print the answer's body instead of a report")
 	flags.Parse(arguments)
+	if *spread > 0 && *rate > 0 {
+		return errors.New("-spread and -rate exclude each other")
+	}
 	prompts.prepare()
 	check := &checker{expect: []byte(*expect)}
 	if *show {
@@ -96,7 +104,7 @@ func runLoad(arguments []string) error {
 		each.latencies, each.firstBytes, each.overheads, each.fallbacks, each.refused = nil, nil, nil, 0, 0
 	}
 	started := time.Now()
-	measured := &plan{started: started, rate: *rate, requests: *requests, deadline: started.Add(time.Duration(*seconds * float64(time.Second)))}
+	measured := &plan{started: started, spread: *spread, rate: *rate, requests: *requests, deadline: started.Add(time.Duration(*seconds * float64(time.Second)))}
 	if err := run(workers, prompts, measured, check); err != nil {
 		return err
 	}
@@ -146,11 +154,14 @@ func (own *worker) exchange(request []byte) (*message, error) {
 
 func run(workers []*worker, prompts *source, measured *plan, check *checker) error {
 	var waiting sync.WaitGroup
-	for _, each := range workers {
+	for index, each := range workers {
 		waiting.Add(1)
+		begin := measured.started.Add(measured.spread * time.Duration(index) / time.Duration(len(workers)))
 		go func() {
 			defer waiting.Done()
-			each.err = each.ask(prompts, measured, check)
+			if each.err = each.clock.until(begin); each.err == nil {
+				each.err = each.ask(prompts, measured, check)
+			}
 		}()
 	}
 	waiting.Wait()
