@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 from yarl import URL
 
 from foresail_api.pool import OutputLimitField
@@ -44,6 +47,13 @@ async def never_stops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
             writer.write(64 * CHUNK)
+            await writer.drain()
+
+
+async def answers_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+        while await reader.readuntil(b"{}"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
 
 
@@ -88,3 +98,27 @@ async def test_the_total_bounds_also_an_answer_that_is_read_more_slowly_than_it_
                 await read_slowly(answer)
             answer.close()
     assert failed.value.kind == FailureKind.TIMED_OUT
+
+
+def test_a_task_that_asked_is_gone_with_its_request_and_not_left_to_the_search_for_garbage() -> None:
+    async def ask(client: UpstreamClient, url: str) -> None:
+        answer = await client.ask(target(url, PATIENT), [], b"{}")
+        assert await answer.read(10) == b""
+
+    async def is_gone() -> bool:
+        async with listening(answers_nothing) as url, UpstreamClient() as client, asyncio.timeout(20):
+            # A connection knows who it was made for; what follows uses it.
+            await ask(client, url)
+            asking = asyncio.create_task(ask(client, url))
+            await asking
+            left = weakref.ref(asking)
+            del asking
+            await asyncio.sleep(0)  # the loop lets go of it
+            return left() is None
+
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(is_gone())
+    finally:
+        gc.enable()

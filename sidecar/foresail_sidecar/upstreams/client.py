@@ -165,15 +165,19 @@ class UpstreamClient:
         try:
             async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)) as scope:
                 head = _Head(scope, timeouts.first_byte, deadline)
-                _HEAD.set(head)
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
-                response = await self._session.post(
-                    target.url,
-                    data=data,
-                    headers=CIMultiDict(headers),
-                    allow_redirects=False,
-                    timeout=_only_to_connect(timeouts.connect),
-                )
+                asked = _HEAD.set(head)
+                try:
+                    response = await self._session.post(
+                        target.url,
+                        data=data,
+                        headers=CIMultiDict(headers),
+                        allow_redirects=False,
+                        timeout=_only_to_connect(timeouts.connect),
+                    )
+                finally:
+                    # The scope knows its task and the task its variables: a circle that only the search for garbage would open.
+                    _HEAD.reset(asked)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
         except ValueError:
