@@ -6,14 +6,15 @@ Owns these values. It must not know where they come from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from foresail_api.reasons import Elimination
 from foresail_api.snapshot import Snapshot
+from foresail_api.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestLimits:
     """What a caller's own headers tighten. `max_cost` is in nano-dollars, `models` are the only ones that may answer.
 
@@ -28,7 +29,7 @@ class RequestLimits:
 NO_LIMITS: Final = RequestLimits()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unavailable:
     """Why a model cannot be asked just now, in a word and in a sentence."""
 
@@ -36,7 +37,7 @@ class Unavailable:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Conditions:
     """The circumstances of one decision.
 

@@ -5,10 +5,10 @@ Owns the kinds. It must not know prices, requests, nor who counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from foresail_api.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TokenCounts:
     """Billed tokens. No token is counted twice: the input is the sum of all kinds but the output, which holds reasoning too.
 
@@ -32,7 +32,7 @@ class TokenCounts:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InputBound:
     """The most input tokens that a request can become: of its text, of its images, of its audio."""
 

@@ -6,12 +6,13 @@ Owns strategies, failure modes and what a prediction adds to the cap's verdict. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_api.reasons import Basis, Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotObjective, SnapshotRouter
+from foresail_api.values import value
 from foresail_router.decision.conditions import NO_LIMITS, RequestLimits, effective_cap
 from foresail_router.decision.eliminate import is_pass_through, is_served
 from foresail_router.decision.objective import by_cost, pressed, ranked, weigh, with_predicted_cost
@@ -29,7 +30,7 @@ _FULL_PERCENT = 100
 _Outcome = tuple[list[Candidate] | Refusal, Basis | None, str | None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Pressure:
     """What budgets near their end make of the objective; at the end only the cheapest is left."""
 

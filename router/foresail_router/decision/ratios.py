@@ -6,7 +6,9 @@ An estimate for decisions, never a bound. It must not know requests, prices or c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from foresail_api.values import value
 
 _PRIOR_TOKENS_PER_BYTE = 0.25
 _PRIOR_BYTES = 2000.0
@@ -14,7 +16,7 @@ _FEWEST_TOKENS_PER_BYTE = 0.01
 _MOST_TOKENS_PER_BYTE = 16.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InputMeans:
     """What a model's prompts had on average when outcomes were recorded: billed input tokens, and UTF-8 bytes of the prompt's text."""
 
@@ -32,7 +34,7 @@ class InputMeans:
         return max(differing, least) + _PRIOR_TOKENS_PER_BYTE * max(0, input_bytes - text_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reported:
     """The weighted sums of what was reported of one model: billed input tokens, the bytes of their prompts, and what the prior still weighs."""
 
@@ -41,7 +43,7 @@ class Reported:
     prior_bytes: float = _PRIOR_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InputRatios:
     """Tokens per byte of each model, from the sums `reported`; of a model that is not in them, what is known from elsewhere."""
 

@@ -5,16 +5,16 @@ It must not know how any of them comes about. Money is in whole nano-dollars.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from foresail_api.pool import Capability
 from foresail_api.reasons import Basis, Elimination
+from foresail_api.values import value
 from foresail_router.decision.counts import InputBound
 from foresail_router.engine.interface import Estimate
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NeutralRequest:
     """What a protocol's module reads from a request, without any field name of its body.
 
@@ -38,7 +38,7 @@ class NeutralRequest:
     thinking_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """One model of the pool as seen by one decision. An eliminated one says why, in a word and in a sentence.
 
@@ -78,7 +78,7 @@ class RefusalKind(StrEnum):
     NO_HEALTHY_UPSTREAM = "NoHealthyUpstream"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """A request that must not be forwarded, with a message for its sender that names the remedy."""
 
@@ -86,7 +86,7 @@ class Refusal:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """Which model answers, what that rests on, and every candidate. Exactly one of `chosen` and `refusal` is set.
 

@@ -6,8 +6,9 @@ Owns that order and what it needs of a serving state. It must not know connectio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from foresail_api.values import value
 from foresail_router.decision.conditions import NO_LIMITS, Conditions, RequestLimits, Unavailable
 from foresail_router.decision.decide import decide
 from foresail_router.decision.eliminate import eligible_models, eliminate, is_served
@@ -20,7 +21,7 @@ from foresail_sidecar.flow.limits import Limits
 from foresail_sidecar.flow.score import Scores, score, wants_scores
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Policy:
     """What every decision under one serving state shares, worked out once."""
 
@@ -46,7 +47,7 @@ class Policy:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decided:
     """A decision and how long scoring took, None where nothing was scored."""
 
@@ -54,7 +55,7 @@ class Decided:
     scoring_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Standing:
     """What holds at the moment of one decision: what was learned of input lengths, what the caller may use, what cannot be asked, how
     much the budgets press. `distrusted` are models whose bound does not hold.

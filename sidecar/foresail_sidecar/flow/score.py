@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from foresail_api.policy import Strategy
 from foresail_api.snapshot import Snapshot
+from foresail_api.values import value
 from foresail_router.decision.types import NeutralRequest
 from foresail_router.engine.interface import (
     ArtifactNotLoaded,
@@ -32,7 +33,7 @@ MODELS_UNKNOWN: Final = "ModelsUnknown"
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scores:
     """The estimates by model, or one word that says why there are none. Both are None where the policy asks no router.
 

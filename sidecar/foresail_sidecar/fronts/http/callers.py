@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from multidict import CIMultiDictProxy
 
 from foresail_api.common import nano_dollars
 from foresail_api.snapshot import Snapshot
+from foresail_api.values import value
 from foresail_router.decision.conditions import RequestLimits
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.fronts.http import errors
@@ -36,7 +36,7 @@ _UNLIMITED: Final = RequestLimits()
 Headers = CIMultiDictProxy[str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """Who sent a request: `tenant` is empty for anonymous callers, `allowed_models` None for who may use every model."""
 

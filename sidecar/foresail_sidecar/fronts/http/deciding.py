@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from math import ceil
 
 from aiohttp import web
 
 from foresail_api.reasons import Elimination
+from foresail_api.values import value
 from foresail_router.decision.conditions import RequestLimits, Unavailable
 from foresail_router.decision.types import Decision
 from foresail_sidecar.configuration.state import ServingState
@@ -32,7 +32,7 @@ from foresail_sidecar.protocols.errors import BadRequest
 _PARSED_AT_ONCE_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Considered:
     """A parsed request with its decision, under the state that it began with. `arrived` is when all of it was here."""
 

@@ -5,10 +5,11 @@ Raises `BadRequest` in the words of the body's fields. It must not know models, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from foresail_api.pool import Capability
+from foresail_api.values import value
 from foresail_router.decision.types import NeutralRequest
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.content import read_messages
@@ -29,7 +30,7 @@ _LARGEST_LIMIT = 2**53
 _NO_REASONING = frozenset({None, "none"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ParsedChat:
     """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from foresail_api.values import value
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.quoting import field_name
 
@@ -23,7 +23,7 @@ class _Repeated(ValueError):
     """An object inside of a value has a field twice; which one is not said, for its name can be a prompt's."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Member:
     """One member of an object: its value, and where key and value lie in the text, in characters, ends exclusive."""
 
