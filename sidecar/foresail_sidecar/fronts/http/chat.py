@@ -19,7 +19,7 @@ from foresail_sidecar.fronts.http.context import CONTEXT, Context
 from foresail_sidecar.fronts.http.deciding import consider
 from foresail_sidecar.fronts.http.errors import Refused
 from foresail_sidecar.fronts.http.forward import Forwarding
-from foresail_sidecar.fronts.http.in_flight import TooManyRequests
+from foresail_sidecar.fronts.http.in_flight import Interrupted, TooManyRequests
 from foresail_sidecar.fronts.http.stream import ClientLeft
 from foresail_sidecar.protocols import openai
 from foresail_sidecar.telemetry.logs import log_defect
@@ -50,18 +50,17 @@ async def complete_chat(request: web.Request) -> web.StreamResponse:
 async def _answer(context: Context, request: web.Request, exchange: Exchange) -> web.StreamResponse:
     forwarding: Forwarding | None = None
     try:
-        with context.in_flight.entered() as interruption, context.buffered.holding() as held:
-            async with interruption:
-                considered = await consider(context, request, exchange, held)
-                if considered.decision.chosen is None:
-                    raise Refused(refused(context, considered))
-                forwarding = Forwarding(context, request, exchange, interruption, held)
-                return await Attempts(context, exchange, considered, forwarding).run()
+        with context.in_flight.entered(request.task) as entered, context.buffered.holding() as held:
+            considered = await consider(context, request, exchange, held)
+            if considered.decision.chosen is None:
+                raise Refused(refused(context, considered))
+            forwarding = Forwarding(context, request, exchange, entered, held)
+            return await Attempts(context, exchange, considered, forwarding).run()
     except Refused as said_no:
         problem = said_no.problem
     except TooManyRequests:
         problem = errors.overloaded()
-    except TimeoutError:
+    except Interrupted:
         problem = errors.interrupted()
     except ClientLeft:
         raise

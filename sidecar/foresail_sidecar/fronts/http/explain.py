@@ -18,7 +18,7 @@ from foresail_sidecar.fronts.http.answers import problem_response
 from foresail_sidecar.fronts.http.context import CONTEXT
 from foresail_sidecar.fronts.http.deciding import consider
 from foresail_sidecar.fronts.http.errors import Refused
-from foresail_sidecar.fronts.http.in_flight import TooManyRequests
+from foresail_sidecar.fronts.http.in_flight import Interrupted, TooManyRequests
 from foresail_sidecar.telemetry.logs import log_defect
 
 _LOGGER = logging.getLogger(__name__)
@@ -35,14 +35,13 @@ async def explain_route(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     exchange = Exchange(context.identities.new())
     try:
-        with context.in_flight.entered() as scope, context.buffered.holding() as held:
-            async with scope:
-                considered = await consider(context, request, exchange, held)
+        with context.in_flight.entered(request.task), context.buffered.holding() as held:
+            considered = await consider(context, request, exchange, held)
     except Refused as refused:
         problem = refused.problem
     except TooManyRequests:
         problem = errors.overloaded()
-    except TimeoutError:
+    except Interrupted:
         problem = errors.interrupted()
     except Exception as error:
         log_defect(_LOGGER, "request failed", error, decision_id=exchange.decision_id)

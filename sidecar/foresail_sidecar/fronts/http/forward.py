@@ -24,6 +24,7 @@ from foresail_sidecar.fronts.http.announced import AnnouncedAttempt
 from foresail_sidecar.fronts.http.buffered import Held
 from foresail_sidecar.fronts.http.context import Context
 from foresail_sidecar.fronts.http.deciding import Considered
+from foresail_sidecar.fronts.http.in_flight import Entered
 from foresail_sidecar.fronts.http.stream import ClientLeft, RelayedStream
 from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
 from foresail_sidecar.protocols import openai
@@ -63,13 +64,13 @@ class Forwarding:
     """
 
     def __init__(
-        self, context: Context, request: web.Request, exchange: Exchange, interruption: asyncio.Timeout, held: Held
+        self, context: Context, request: web.Request, exchange: Exchange, entered: Entered, held: Held
     ) -> None:
         self.stream: RelayedStream | None = None
         self._context = context
         self._request = request
         self._exchange = exchange
-        self._interruption = interruption
+        self._entered = entered
         self._held = held
         named = request.headers.getall("Connection", ())
         self._passed = to_upstream(request.headers.items(), named)
@@ -96,7 +97,7 @@ class Forwarding:
             raise
         except asyncio.CancelledError:
             # The only two who cancel: aiohttp when the client leaves, and the end of the process.
-            if self._interruption.expired():
+            if self._entered.interrupted:
                 announced.end(AttemptOutcome.INTERRUPTED)
             else:
                 self._client_left(attempt)

@@ -6,30 +6,50 @@ Owns the count and the interruption. It must not know what a request does.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from types import TracebackType
+from typing import Self
 
 
 class TooManyRequests(Exception):
     """As many requests are under way as there may be."""
 
 
+class Interrupted(Exception):
+    """The request was ended because the process must go."""
+
+
 class Entered:
-    """Counts one request while it is entered: gives the scope to run it in, which expires only if the request is interrupted."""
+    """One request while it is under way. A block that is interrupted ends with `Interrupted`; inside of it that is a cancellation.
 
-    __slots__ = ("_changed", "_scope", "_scopes")
+    It does what a time-out scope would, without the timer that no request needs.
+    """
 
-    def __init__(self, scopes: set[asyncio.Timeout], changed: asyncio.Event) -> None:
-        self._scopes = scopes
+    __slots__ = ("_all", "_changed", "_task", "interrupted")
+
+    def __init__(self, task: asyncio.Task[object], every: set[Entered], changed: asyncio.Event) -> None:
+        self.interrupted = False
+        self._task = task
+        self._all = every
         self._changed = changed
-        self._scope = asyncio.timeout(None)
 
-    def __enter__(self) -> asyncio.Timeout:
-        self._scopes.add(self._scope)
-        return self._scope
+    def __enter__(self) -> Self:
+        self._all.add(self)
+        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._scopes.discard(self._scope)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._all.discard(self)
         self._changed.set()
+        # Where somebody else cancelled as well, theirs goes on.
+        if self.interrupted and not self._task.uncancel() and isinstance(error, asyncio.CancelledError):
+            raise Interrupted from error
+
+    def interrupt(self) -> None:
+        """End the block at what it waits for."""
+        if not self.interrupted:
+            self.interrupted = True
+            self._task.cancel()
 
 
 class InFlight:
@@ -37,23 +57,23 @@ class InFlight:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._scopes: set[asyncio.Timeout] = set()
+        self._all: set[Entered] = set()
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._all)
 
-    def entered(self) -> Entered:
-        """Return the context that counts one request; raise `TooManyRequests` where there are as many as there may be."""
-        if len(self._scopes) >= self._most:
+    def entered(self, task: asyncio.Task[object]) -> Entered:
+        """Return the context that counts the request that `task` answers; raise `TooManyRequests` where there are as many as there may be."""
+        if len(self._all) >= self._most:
             raise TooManyRequests
-        return Entered(self._scopes, self._changed)
+        return Entered(task, self._all, self._changed)
 
     async def finished(self, seconds: float) -> bool:
         """Wait until no request is under way; return False after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                while self._scopes:
+                while self._all:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -61,9 +81,6 @@ class InFlight:
         return True
 
     def interrupt(self) -> None:
-        """Make the scope of every request under way expire now."""
-        now = asyncio.get_running_loop().time()
-        for scope in self._scopes:
-            # One that was not entered yet or is being left has no wait that could be interrupted.
-            with contextlib.suppress(RuntimeError):
-                scope.reschedule(now)
+        """Interrupt every request under way."""
+        for entered in self._all:
+            entered.interrupt()
