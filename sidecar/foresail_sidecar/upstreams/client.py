@@ -44,8 +44,10 @@ class _Head:
     def connect(self) -> None:
         """Note that there is a connection, so that the request may have been sent."""
         self.connected = True
-        if not self.scope.expired():
-            self.scope.reschedule(min(asyncio.get_running_loop().time() + self.seconds, self.deadline))
+        until = min(asyncio.get_running_loop().time() + self.seconds, self.deadline)
+        # A kept connection is there at once, and a scope's new timer costs more than the rest of this.
+        if until != self.scope.when() and not self.scope.expired():
+            self.scope.reschedule(until)
 
 
 class _CompleteRequest(aiohttp.ClientRequest):
@@ -163,7 +165,13 @@ class UpstreamClient:
         timeouts, now = self._timeouts or target.timeouts, asyncio.get_running_loop().time()
         deadline = now + timeouts.total if deadline is None else deadline
         try:
-            async with asyncio.timeout_at(min(now + timeouts.connect + timeouts.first_byte, deadline)) as scope:
+            # Connecting has a bound of its own, which must come first.
+            most = (
+                timeouts.first_byte
+                if timeouts.first_byte > timeouts.connect
+                else timeouts.connect + timeouts.first_byte
+            )
+            async with asyncio.timeout_at(min(now + most, deadline)) as scope:
                 head = _Head(scope, timeouts.first_byte, deadline)
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 asked = _HEAD.set(head)
