@@ -55,7 +55,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where rows are started: the upstream (host:port), a folder of the run, and how many workers Foresail has."""
+    """Where rows are started: the upstream (host:port), a folder of the run, and how many workers Foresail and the bare relay have."""
 
     upstream: str
     folder: Path
@@ -85,7 +85,13 @@ def _direct(place: Place) -> Iterator[Target]:
 @contextlib.contextmanager
 def _relay(place: Place) -> Iterator[Target]:
     port = free_port()
-    command: list[str | Path] = [sys.executable, PASS_THROUGH, str(port), f"http://{place.upstream}"]
+    command: list[str | Path] = [
+        sys.executable,
+        PASS_THROUGH,
+        str(port),
+        f"http://{place.upstream}",
+        str(place.workers),
+    ]
     with started(command, GATEWAY_CORE, place.own("relay") / "log", "") as (process, _):
         target = Target("aiohttp", f"127.0.0.1:{port}", process)
         wait_for(target)

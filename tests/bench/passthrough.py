@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import AsyncIterator
 
@@ -37,7 +38,13 @@ async def connected(application: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def main(port: int, upstream: str) -> None:
+def main(port: int, upstream: str, workers: int) -> None:
+    for _ in range(workers - 1):
+        multiprocessing.Process(target=serve, args=(port, upstream), daemon=True).start()
+    serve(port, upstream)
+
+
+def serve(port: int, upstream: str) -> None:
     application = web.Application()
     application[UPSTREAM] = upstream
     application.cleanup_ctx.append(connected)
@@ -46,6 +53,7 @@ def main(port: int, upstream: str) -> None:
         application,
         host="127.0.0.1",
         port=port,
+        reuse_port=True,
         access_log=None,
         print=None,
         handler_cancellation=True,
@@ -54,4 +62,4 @@ def main(port: int, upstream: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -43,7 +43,7 @@ PARTS = {
     "json": Part(exchanges.measure, _ALL),
     "streams": Part(streams.measure, _ALL),
     "memory": Part(memory.measure_idle, _GATEWAYS, most_rounds=3),
-    "workers": Part(workers.measure, _OURS),
+    "workers": Part(workers.measure, ("aiohttp", *_OURS)),
     "cancellation": Part(leaving.measure, ("aiohttp", *_OURS)),
     "growth": Part(memory.measure_growth, ("foresail-sqlite",), most_rounds=1),
 }
