@@ -14,24 +14,19 @@ import pytest
 from examples.demo.ports import BASE_PORT
 from examples.demo.processes import FOLDER
 from examples.demo.wrapping import POOL_MODELS
-from tests.support.processes import running, wait_until
+from tests.support.processes import is_taken, running, wait_until
 
 ROOT = FOLDER.parents[1]
 DEMO = [sys.executable, "-m", "examples.demo.run"]
 PORTS = range(BASE_PORT, BASE_PORT + len(POOL_MODELS))
 
 
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(autouse=True)
 def _ports_are_free() -> Iterator[None]:
     """The example pool has fixed ports; another run of the demo on this machine has them for half a minute."""
-    wait_until(lambda: not any(map(listening, PORTS)), "free ports", seconds=100)
+    wait_until(lambda: not any(map(is_taken, PORTS)), "free ports", seconds=100)
     yield
-    assert not any(map(listening, PORTS))
+    assert not any(map(is_taken, PORTS))
 
 
 @pytest.mark.timeout(300)
@@ -66,7 +61,7 @@ def test_the_demo_ends_what_it_started_when_it_is_interrupted(tmp_path: Path, nu
     log = tmp_path / "demo.log"
     with running(DEMO, log, folder=ROOT, grace_seconds=20) as process:
         wait_until(lambda: "\n1. [" in log.read_text(), "the first prompt", seconds=90, process=process, log=log)
-        assert all(map(listening, PORTS))
+        assert all(map(is_taken, PORTS))
         process.send_signal(number)
         assert process.wait(timeout=30) == 130
     assert log.read_text().endswith("stopped; everything that was started has ended\n")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.processes import wait_until
+from tests.support.processes import is_taken, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADING = "## Several replicas, one budget\n"
@@ -30,17 +29,12 @@ def commands_and_outputs() -> list[tuple[str, str]]:
     return steps[1:]
 
 
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(autouse=True)
 def _ports_are_free() -> Iterator[None]:
     """The example has fixed ports."""
-    wait_until(lambda: not any(map(listening, PORTS)), "free ports", seconds=100)
+    wait_until(lambda: not any(map(is_taken, PORTS)), "free ports", seconds=100)
     yield
-    wait_until(lambda: not any(map(listening, PORTS)), "free ports", seconds=60)
+    wait_until(lambda: not any(map(is_taken, PORTS)), "free ports", seconds=60)
 
 
 @pytest.mark.timeout(300)

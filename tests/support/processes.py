@@ -23,6 +23,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_taken(port: int) -> bool:
+    """Whether somebody listens on this TCP port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
 def running(
     command: Sequence[str | os.PathLike[str]],
