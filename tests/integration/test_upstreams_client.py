@@ -107,8 +107,7 @@ def test_a_task_that_asked_is_gone_with_its_request_and_not_left_to_the_search_f
 
     async def is_gone() -> bool:
         async with listening(answers_nothing) as url, UpstreamClient() as client, asyncio.timeout(20):
-            # A connection knows who it was made for; what follows uses it.
-            await ask(client, url)
+            # The kept connection knows who it was made for.
             asking = asyncio.create_task(ask(client, url))
             await asking
             left = weakref.ref(asking)

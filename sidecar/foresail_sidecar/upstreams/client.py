@@ -34,9 +34,12 @@ _HEAD: ContextVar[_Head] = ContextVar("head")
 
 @dataclass(slots=True)
 class _Head:
-    """The wait for the head of one answer: `scope` bounds it, from the connection on by `seconds`, and never beyond `deadline`."""
+    """The wait for the head of one answer: `scope` bounds it, from the connection on by `seconds`, and never beyond `deadline`.
 
-    scope: asyncio.Timeout
+    `scope` is None once the wait is over.
+    """
+
+    scope: asyncio.Timeout | None
     seconds: float
     deadline: float
     connected: bool = False
@@ -44,10 +47,17 @@ class _Head:
     def connect(self) -> None:
         """Note that there is a connection, so that the request may have been sent."""
         self.connected = True
-        until = min(asyncio.get_running_loop().time() + self.seconds, self.deadline)
+        scope, until = self.scope, min(asyncio.get_running_loop().time() + self.seconds, self.deadline)
         # A kept connection is there at once, and a scope's new timer costs more than the rest of this.
-        if until != self.scope.when() and not self.scope.expired():
-            self.scope.reschedule(until)
+        if scope is not None and until != scope.when() and not scope.expired():
+            scope.reschedule(until)
+
+    def end(self) -> None:
+        """Forget the scope. It knows its task and the task its variables: a circle that only the search for garbage would open.
+
+        A kept connection even holds the variables of the request that it was made for, and would hold that request's answer.
+        """
+        self.scope = None
 
 
 class _CompleteRequest(aiohttp.ClientRequest):
@@ -174,7 +184,7 @@ class UpstreamClient:
             async with asyncio.timeout_at(min(now + most, deadline)) as scope:
                 head = _Head(scope, timeouts.first_byte, deadline)
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
-                asked = _HEAD.set(head)
+                _HEAD.set(head)
                 try:
                     response = await self._session.post(
                         target.url,
@@ -184,8 +194,7 @@ class UpstreamClient:
                         timeout=_only_to_connect(timeouts.connect),
                     )
                 finally:
-                    # The scope knows its task and the task its variables: a circle that only the search for garbage would open.
-                    _HEAD.reset(asked)
+                    head.end()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
         except ValueError:

@@ -98,7 +98,8 @@ class Attempts:
             try:
                 return await self._attempt(chance)
             except AttemptFailed as caught:
-                failed = caught
+                # With its traceback it would know this frame that knows it, and what the attempt held would stay.
+                failed = caught.with_traceback(None)
             problem = self._problem(chance.place, failed)
             if number >= fallback.max_attempts:
                 raise Refused(problem)

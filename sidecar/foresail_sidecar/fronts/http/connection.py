@@ -69,7 +69,11 @@ class QuotelessConnection(web.RequestHandler):
             resp = _last_answer(errors.expectation_failed())
         # What its request held is free since the handler returned, and a slow client can take long to read it.
         with self._buffered.writing(_length(resp)):
-            return await super().finish_response(request, resp, start_time)
+            finished = await super().finish_response(request, resp, start_time)
+        if isinstance(resp, web.Response):
+            # The connection keeps its last response for as long as it waits for another request.
+            resp.body = None
+        return finished
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log what aiohttp caught: its kind and place."""
