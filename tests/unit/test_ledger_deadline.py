@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -33,7 +34,7 @@ def test_an_answer_of_a_thread_counts_though_the_loop_was_busy(runner: asyncio.R
         answer: asyncio.Future[str] = loop.create_future()
         threading.Timer(SECONDS / 5, lambda: loop.call_soon_threadsafe(answer.set_result, "here")).start()
         busy(loop, 3 * SECONDS)
-        async with Deadline(SECONDS):
+        with Deadline(SECONDS):
             return await answer
 
     assert runner.run(ask()) == "here"
@@ -50,7 +51,7 @@ def test_an_answer_of_a_socket_counts_though_the_loop_was_busy(runner: asyncio.R
         busy(asyncio.get_running_loop(), 3 * SECONDS)
         there.sendall(b"here")
         try:
-            async with Deadline(SECONDS):
+            with Deadline(SECONDS):
                 return await asyncio.create_task(read())
         finally:
             writer.close()
@@ -62,18 +63,45 @@ def test_an_answer_of_a_socket_counts_though_the_loop_was_busy(runner: asyncio.R
 
 def test_what_never_comes_ends_with_a_time_out(runner: asyncio.Runner) -> None:
     async def ask() -> None:
-        async with Deadline(SECONDS):
+        with Deadline(SECONDS):
             await asyncio.get_running_loop().create_future()
 
     with pytest.raises(TimeoutError):
         runner.run(ask())
 
 
+def test_who_cancels_for_another_reason_is_not_told_of_a_time_out(runner: asyncio.Runner) -> None:
+    async def ask() -> None:
+        with Deadline(10 * SECONDS):
+            await asyncio.get_running_loop().create_future()
+
+    async def leave() -> bool:
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        return asking.cancelled()
+
+    assert runner.run(leave())
+
+
+def test_after_a_time_out_the_task_can_wait_again(runner: asyncio.Runner) -> None:
+    async def ask() -> int:
+        with contextlib.suppress(TimeoutError), Deadline(SECONDS):
+            await asyncio.get_running_loop().create_future()
+        task = asyncio.current_task()
+        assert task is not None
+        await asyncio.sleep(SECONDS)
+        return task.cancelling()
+
+    assert runner.run(ask()) == 0
+
+
 @pytest.mark.parametrize("fails", [lambda: None, lambda: 1 / 0])
 def test_what_ends_before_leaves_no_timer_behind(runner: asyncio.Runner, fails: Callable[[], object]) -> None:
     async def ask() -> None:
         try:
-            async with Deadline(SECONDS):
+            with Deadline(SECONDS):
                 fails()
         except ZeroDivisionError:
             pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from foresail_sidecar.ledger.circuit import Circuit
 from foresail_sidecar.ledger.deadline import Deadline
@@ -18,6 +18,7 @@ from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerErro
 
 _CLOSED_SECONDS: Final = 3.0
 
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
@@ -63,35 +64,34 @@ class Calls:
         if not self._circuit.allows():
             raise LedgerUnavailable("the ledger did not answer lately")
 
-    async def call(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
+    async def call(
+        self,
+        operation: str,
+        run: Callable[Parameters, Awaitable[Result]],
+        *args: Parameters.args,
+        **kw: Parameters.kwargs,
+    ) -> Result:
         """Call the ledger unless it did not answer lately; raises as `made`."""
         self.require_circuit()
-        return await self.made(operation, run)
+        return await self.made(operation, run, *args, **kw)
 
-    async def made(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
+    async def made(
+        self,
+        operation: str,
+        run: Callable[Parameters, Awaitable[Result]],
+        *args: Parameters.args,
+        **kw: Parameters.kwargs,
+    ) -> Result:
         """Call the ledger within the deadline. One that lost data is restored, and is closed to this caller.
 
         Raises:
             LedgerError: there was no answer in time, or it was one of the ledger's refusals, but never `DataLost`.
         """
-        try:
-            return await self.measured(operation, run)
-        except DataLost as lost:
-            await self._restore(lost.generation)
-            self.availability = Availability.CLOSED
-            raise LedgerClosed(_CLOSED_SECONDS) from None
-
-    async def measured(self, operation: str, run: Callable[[], Awaitable[Result]]) -> Result:
-        """Call the ledger within the deadline.
-
-        Raises:
-            LedgerError: there was no answer in time, or it was one of the ledger's refusals.
-        """
         started = time.perf_counter()
         failed: LedgerError | None = None
         try:
-            async with Deadline(self._deadline):
-                result = await run()
+            with Deadline(self._deadline):
+                result = await run(*args, **kw)
         except TimeoutError:
             failed = LedgerUnavailable(f"the ledger did not answer within {self._deadline:g} s")
         except LedgerError as error:
@@ -109,6 +109,10 @@ class Calls:
             return result
         self._failed(failed)
         self._metrics.called(operation, seconds, type(failed).__name__.removeprefix("Ledger"))
+        if isinstance(failed, DataLost):
+            await self._restore(failed.generation)
+            self.availability = Availability.CLOSED
+            failed = LedgerClosed(_CLOSED_SECONDS)
         raise failed
 
     def _failed(self, failed: LedgerError) -> None:

@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -176,7 +175,7 @@ class LedgerClient:
         revision = self._revisions[attempt_id] = self._revisions.get(attempt_id, 0) + 1
         if len(self._revisions) > _MOST_REVISIONS:
             self._revisions.popitem(last=False)
-        bounded = tuple(min(MOST, max(0, amount)) for amount in amounts)
+        bounded = tuple([min(MOST, max(0, amount)) for amount in amounts])
         self._deliveries.put(Settled(attempt_id, revision, basis, receipt, bounded))
 
     async def usage(self, claims: Sequence[Claim]) -> tuple[Usage, ...]:
@@ -185,7 +184,7 @@ class LedgerClient:
         Raises:
             LedgerError: there was no answer within the deadline, or the claims' windows are outdated.
         """
-        usages = await self._calls.call("Usage", partial(self._ledger.usage, claims))
+        usages = await self._calls.call("Usage", self._ledger.usage, claims)
         self._seen.take(usages)
         return usages
 
@@ -197,7 +196,7 @@ class LedgerClient:
         """
         if name in self._notes:
             return self._notes[name]
-        return await self._calls.call("Note", partial(self._ledger.read_note, name))
+        return await self._calls.call("Note", self._ledger.read_note, name)
 
     def write_note(self, name: str, text: str) -> None:
         """Write a note with the next heartbeat; the last text of a name counts."""
@@ -228,13 +227,13 @@ class LedgerClient:
         for _ in range(2):
             request = ReserveRequest(attempt_id, budgets(self.now_ms()), options, self._pace.lease_ms)
             try:
-                return await self._calls.made("Reserve", partial(self._ledger.reserve, request))
+                return await self._calls.made("Reserve", self._ledger.reserve, request)
             except WindowsOutdated as outdated:
                 self._offset_ms = outdated.now_ms - _monotonic_ms()
         raise LedgerUnavailable("the ledger's clock is in none of the windows that were computed for it")
 
     async def _settle(self, settlements: Sequence[Settled]) -> None:
-        self._seen.take(await self._calls.call("Settle", partial(self._ledger.settle, settlements)))
+        self._seen.take(await self._calls.call("Settle", self._ledger.settle, settlements))
 
     def _see(self, usages: Sequence[Usage], now_ms: int) -> None:
         self._seen.take(usages)
@@ -252,7 +251,7 @@ class LedgerClient:
                 return
             unsettled = [settled.receipt for settled in self._deliveries.undelivered() if settled.revision == 1]
             live = [(receipt, self._pace.lease_ms) for receipt in (*self._live.values(), *unsettled) if receipt.entries]
-            await self._calls.measured("Restore", partial(self._ledger.restore, self._seen.for_restore(), live))
+            await self._calls.made("Restore", self._ledger.restore, self._seen.for_restore(), live)
             self._restored = self._generation = generation
 
     async def _beat_on(self) -> None:
@@ -288,7 +287,7 @@ class LedgerClient:
     async def _give_back(self) -> None:
         while self._abandoned:
             some = list(itertools.islice(self._abandoned, _MOST_IN_A_CALL))
-            await self._calls.call("Abandon", partial(self._ledger.abandon, some))
+            await self._calls.call("Abandon", self._ledger.abandon, some)
             for attempt_id in some:
                 self._abandoned.pop(attempt_id, None)
 
@@ -310,13 +309,13 @@ class LedgerClient:
         # A beat without living reservations still ends the leases of processes that died.
         for start in range(0, max(1, len(attempt_ids)), _MOST_IN_A_CALL):
             chunk = attempt_ids[start : start + _MOST_IN_A_CALL]
-            gone = await self._calls.call("Renew", partial(self._ledger.renew, chunk, self._pace.lease_ms))
+            gone = await self._calls.call("Renew", self._ledger.renew, chunk, self._pace.lease_ms)
             for attempt_id in gone:
                 self._live.pop(attempt_id, None)
 
     async def _write_notes(self) -> None:
         for name, text in list(self._notes.items()):
-            await self._calls.call("Note", partial(self._ledger.write_note, name, text))
+            await self._calls.call("Note", self._ledger.write_note, name, text)
             if self._notes.get(name) == text:
                 del self._notes[name]
 

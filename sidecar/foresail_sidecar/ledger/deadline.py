@@ -23,25 +23,32 @@ class Deadline:
         TimeoutError: there was no answer after `seconds` and a few further turns of the loop.
     """
 
-    __slots__ = ("_loop", "_scope", "_seconds", "_timer")
+    __slots__ = ("_cancelled", "_cancelled_before", "_loop", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._cancelled = False
 
-    async def __aenter__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._scope = asyncio.timeout(None)
-        await self._scope.__aenter__()
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline is for a task")
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        self._loop = task.get_loop()
         self._timer: asyncio.Handle = self._loop.call_later(self._seconds, self._due, _TURNS)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        await self._scope.__aexit__(kind, error, trace)
+        # Whoever else cancelled the task goes before.
+        if self._cancelled and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def _due(self, turns: int) -> None:
         if turns:
             self._timer = self._loop.call_soon(self._due, turns - 1)
         else:
-            self._scope.reschedule(self._loop.time())
+            self._cancelled = True
+            self._task.cancel()

@@ -120,7 +120,7 @@ class Calls:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
         try:
-            async with Deadline(self._deadline):
+            with Deadline(self._deadline):
                 return await call.answer
         except TimeoutError:
             raise LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms") from None
@@ -144,7 +144,7 @@ class Calls:
 
     async def _run(self, batch: list[_Call]) -> None:
         try:
-            async with Deadline(self._deadline):
+            with Deadline(self._deadline):
                 missing = await self._exchange(batch)
                 if missing:
                     scripts = {call.script.digest: call.script for call in missing if call.script is not None}

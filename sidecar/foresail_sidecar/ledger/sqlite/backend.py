@@ -76,43 +76,43 @@ class SqliteLedger:
     async def reserve(self, request: ReserveRequest) -> Granted | Denied:
         """See `Ledger.reserve`."""
         reservation = partial(transactions.reserve, request=request)
-        return await self._do(reservation, attempts=(request.attempt_id,), expires=_EXPIRED_PER_RESERVE)
+        return await self._done(reservation, attempts=(request.attempt_id,), expires=_EXPIRED_PER_RESERVE)
 
     async def settle(self, settlements: Sequence[Settled]) -> tuple[Usage, ...]:
         """See `Ledger.settle`."""
         settlement = partial(transactions.settle, settlements=settlements)
-        return await self._do(settlement, attempts=tuple(each.attempt_id for each in settlements), patient=True)
+        return await self._done(settlement, attempts=tuple(each.attempt_id for each in settlements), patient=True)
 
     async def abandon(self, attempt_ids: Sequence[str]) -> None:
         """See `Ledger.abandon`."""
-        await self._do(
+        await self._done(
             partial(transactions.abandon, attempt_ids=attempt_ids), attempts=tuple(attempt_ids), patient=True
         )
 
     async def renew(self, attempt_ids: Sequence[str], lease_ms: int) -> frozenset[str]:
         """See `Ledger.renew`."""
         renewal = partial(transactions.renew, attempt_ids=attempt_ids, lease_ms=lease_ms)
-        return await self._do(renewal, attempts=tuple(attempt_ids), expires=_EXPIRED_PER_RENEWAL)
+        return await self._done(renewal, attempts=tuple(attempt_ids), expires=_EXPIRED_PER_RENEWAL)
 
     async def usage(self, claims: Sequence[Claim]) -> tuple[Usage, ...]:
         """See `Ledger.usage`."""
-        return await self._do(partial(transactions.usage, claims=claims))
+        return await self._done(partial(transactions.usage, claims=claims))
 
     async def restore(self, seen: Sequence[Usage], live: Sequence[tuple[Receipt, int]]) -> None:
         """See `Ledger.restore`."""
-        await self._do(lambda unit: generations.restore(unit, self._known, seen, live), heals=True)
+        await self._done(lambda unit: generations.restore(unit, self._known, seen, live), heals=True)
 
     async def status(self) -> Status:
         """See `Ledger.status`."""
-        return await self._do(self._status)
+        return await self._done(self._status)
 
     async def read_note(self, name: str) -> str | None:
         """See `Ledger.read_note`."""
-        return await self._do(partial(_read_note, name=name))
+        return await self._done(partial(_read_note, name=name))
 
     async def write_note(self, name: str, text: str) -> None:
         """See `Ledger.write_note`."""
-        await self._do(partial(_write_note, name=name, text=text), patient=True)
+        await self._done(partial(_write_note, name=name, text=text), patient=True)
 
     async def close(self) -> None:
         """See `Ledger.close`."""
@@ -122,7 +122,7 @@ class SqliteLedger:
             await asyncio.to_thread(self._thread.join, 2 * self._busy_seconds + 5.0)
             self._thread = None
 
-    async def _do(
+    def _done(
         self,
         run: Callable[[Unit], Result],
         *,
@@ -130,7 +130,8 @@ class SqliteLedger:
         attempts: tuple[str, ...] = (),
         expires: int = 0,
         heals: bool = False,
-    ) -> Result:
+    ) -> asyncio.Future[Result]:
+        """Have the thread run it; the future ends with its commit."""
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
         if self._queue.qsize() >= _MOST_QUEUED:
@@ -140,7 +141,7 @@ class SqliteLedger:
             self._thread.start()
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.put(_Work(run, done, patient, attempts, expires, heals))
-        return await done
+        return done
 
     def _status(self, unit: Unit) -> Status:
         header = unit.header
