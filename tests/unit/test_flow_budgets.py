@@ -12,6 +12,7 @@ from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_router.decision.types import Decision
 from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, budget_refusal
 from foresail_sidecar.ledger.interface import Denied, Measure, Shortage, Usage
+from foresail_sidecar.ledger.windows import slot_of
 
 NOON_MS = 1_751_371_200_000  # 1 July 2025
 DAY_END_MS = NOON_MS + 12 * 3_600_000
@@ -54,6 +55,24 @@ def test_only_a_budget_that_the_cheapest_may_overdraw_presses_without_a_threshol
     assert PolicyBudget.of(overdrawn).pressure_percent("", 999) == 0
     assert PolicyBudget.of(overdrawn).pressure_percent("", 1000) == 100
     assert PolicyBudget.of(budget()).pressure_percent("", 1000) == 0
+
+
+def test_claims_follow_the_windows_however_often_they_were_asked_for() -> None:
+    hours = budgets_of(budget(calendar=CalendarUnit.HOUR), budget("mine", scope=BudgetScope.TENANT))
+    for minute in range(0, 181, 20):
+        now = NOON_MS + minute * 60_000
+        for tenant in ("ann", "bob", "ann"):
+            shared, own = hours.claims(tenant, now)
+            assert slot_of(shared.span, now) == (now - now % 3_600_000, now - now % 3_600_000 + 3_600_000)
+            assert (shared.account, own.account) == (TEAM, f"b|mine|{tenant}")
+
+
+def test_claims_of_more_tenants_than_are_kept_are_right() -> None:
+    per_tenant = budgets_of(budget("mine", scope=BudgetScope.TENANT, overrides_nano_dollars={"t7": 7}))
+    for _ in range(2):
+        claims = [per_tenant.claims(f"t{number}", NOON_MS)[0] for number in range(3000)]
+        assert [claim.account for claim in claims] == [f"b|mine|t{number}" for number in range(3000)]
+        assert [number for number, claim in enumerate(claims) if claim.limit != 1000] == [7]
 
 
 def test_the_highest_pressure_counts_and_that_of_a_window_that_ended_does_not() -> None:

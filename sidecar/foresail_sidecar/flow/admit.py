@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final
 
 from foresail_api.reasons import Elimination
+from foresail_api.values import value
 from foresail_router.decision.types import Candidate, NeutralRequest
 from foresail_sidecar.flow.budgets import Budgets, ledger_refusal
 from foresail_sidecar.flow.denials import Refusal, is_worth_waiting, passed_over, refusal_of, refused_models
@@ -45,7 +46,7 @@ class NotAdmitted(Exception):
         self.left_out = left_out or {}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reservation:
     """What one attempt holds in a ledger, to be settled exactly once."""
 
@@ -57,18 +58,11 @@ class Reservation:
 
         `sent` says that the upstream may have counted the request, whatever it made of it.
         """
-        tokens = 0 if settlement is None else settlement.input_tokens + settlement.output_tokens
-        amounts = {
-            Measure.MONEY: 0 if settlement is None else settlement.cost or 0,
-            Measure.REQUESTS: int(sent),
-            Measure.TOKENS: tokens,
-            Measure.SLOTS: 0,
-        }
-        basis = RELEASED if settlement is None else settlement.basis.value
-        self.ledger.settle(self.receipt, tuple(amounts[entry.measure] for entry in self.receipt.entries), basis)
+        amounts = tuple([_settled(entry.measure, settlement, sent=sent) for entry in self.receipt.entries])
+        self.ledger.settle(self.receipt, amounts, RELEASED if settlement is None else settlement.basis.value)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admitted:
     """The number of the offer that was taken, its candidate under the limit that the reservation covers, and that reservation.
 
@@ -119,7 +113,7 @@ class Admission:
     async def _reserve(
         self, ledger: LedgerClient, budgets: Budgets, tenant: str, offers: Sequence[Offer], attempt_id: str
     ) -> Granted:
-        options = tuple(Option(offer.wanted, offer.least, offer.overdraws, offer.claims) for offer in offers)
+        options = tuple([Option(offer.wanted, offer.least, offer.overdraws, offer.claims) for offer in offers])
         claims = partial(budgets.claims, tenant)
         answer = await ledger.reserve(attempt_id, claims, options)
         for seconds in _WAITS_SECONDS:
@@ -139,6 +133,14 @@ class Admission:
             await asyncio.sleep(seconds * (1 + self._randomness()) / 2)
         finally:
             self._waiting -= 1
+
+
+def _settled(measure: Measure, settlement: Settlement | None, *, sent: bool) -> int:
+    if measure == Measure.REQUESTS:
+        return int(sent)
+    if settlement is None or measure == Measure.SLOTS:
+        return 0
+    return settlement.cost or 0 if measure == Measure.MONEY else settlement.input_tokens + settlement.output_tokens
 
 
 def _asked_for(offers: Sequence[Offer]) -> Sequence[int]:

@@ -5,13 +5,12 @@ Owns their identities and that each one ends once. It must not know connections,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from foresail_api.values import value
 from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.flow.outcomes import AttemptOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One forwarding of the request. `id` is the key under which it is reserved and settled, however often that is said."""
 
@@ -20,7 +19,7 @@ class Attempt:
     upstream: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Used:
     """What an attempt used, as far as it is known.
 
@@ -33,7 +32,7 @@ class Used:
     streamed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EndedAttempt:
     """An attempt with its end."""
 

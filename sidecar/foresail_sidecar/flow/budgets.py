@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -28,6 +28,8 @@ from foresail_sidecar.ledger.interface import Claim, Denied, LedgerClosed, Ledge
 from foresail_sidecar.ledger.windows import rolling_span
 
 FULL_PERCENT: Final = 100
+_MINUTE_MS: Final = 60_000
+_MOST_KEPT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,18 @@ class PolicyBudget:
             return usage.slot_ms + span.bucket_ms + span.span_ms <= now_ms
         return usage.ends_ms is not None and usage.ends_ms <= now_ms
 
+    @property
+    def presses(self) -> bool:
+        """Whether it ever makes a choice cheaper."""
+        return self.rule.enforced and (self.cheapest or self.soft_threshold_percent is not None)
+
     def pressure_percent(self, tenant: str, spent: int) -> int:
         """Return 0 below the soft threshold, from there linearly up to 100 where the amount is spent."""
-        if not self.rule.enforced:
+        if not self.presses:
             return 0
         limit = self.rule.limit_of(tenant)
         if spent >= limit:
-            return FULL_PERCENT if self.cheapest or self.soft_threshold_percent is not None else 0
+            return FULL_PERCENT
         soft = self.soft_threshold_percent
         if soft is None or spent * FULL_PERCENT <= limit * soft:
             return 0
@@ -91,6 +98,10 @@ class Budgets:
 
     each: tuple[PolicyBudget, ...] = ()
     fail_open: bool = False
+    _claims: dict[tuple[str, int], tuple[Claim, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What tenants claim in one minute."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Budgets:
@@ -114,7 +125,14 @@ class Budgets:
 
     def claims(self, tenant: str, now_ms: int) -> tuple[Claim, ...]:
         """Return one claim for each budget, in their order."""
-        return claims_of([budget.rule for budget in self.each], tenant, now_ms)
+        # They hold for the minute: the window after the present one is part of them.
+        minute = now_ms // _MINUTE_MS
+        kept = self._claims.get((tenant, minute))
+        if kept is None:
+            if len(self._claims) >= _MOST_KEPT:
+                self._claims.clear()
+            kept = self._claims[tenant, minute] = claims_of([budget.rule for budget in self.each], tenant, now_ms)
+        return kept
 
     def shared_claims(self, now_ms: int) -> tuple[Claim, ...]:
         """Return the claims of those budgets that all tenants share."""
@@ -127,6 +145,8 @@ class Budgets:
         """
         highest = 0
         for budget in self.each:
+            if not budget.presses:
+                continue
             usage = seen(budget.account(tenant))
             spent = 0 if usage is None or budget.is_over(usage, now_ms) else usage.spent
             highest = max(highest, budget.pressure_percent(tenant, spent))

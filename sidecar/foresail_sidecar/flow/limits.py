@@ -6,17 +6,18 @@ Owns the limits of a policy's upstreams and the figures of their refusal. It mus
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import inf
 
 from foresail_api.snapshot import Snapshot
+from foresail_api.values import value
 from foresail_router.decision.types import Candidate, NeutralRequest
 from foresail_sidecar.flow.offers import Offer
 from foresail_sidecar.ledger.accounts import UpstreamRule, upstream_claims
 from foresail_sidecar.ledger.interface import Claim, Measure, Shortage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """The limits of a policy's upstreams, by the names of model and upstream. Most upstreams have none."""
 
@@ -56,7 +57,7 @@ class Limits:
         return upstream_claims(rule, candidate.model, upstream, tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LimitRefusal:
     """A request for which the limits of upstreams leave no room, with the figures of the one that has room first.
 

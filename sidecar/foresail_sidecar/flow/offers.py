@@ -5,17 +5,17 @@ Owns the arithmetic between candidates and reservations. It must not know how a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 
 from foresail_api.snapshot import SnapshotModel
+from foresail_api.values import value
 from foresail_router.decision.eliminate import capped, least_useful_limit
 from foresail_router.decision.price import MOST_RESERVED_NANO, worst_case
 from foresail_router.decision.types import Candidate, NeutralRequest
 from foresail_sidecar.ledger.interface import Claim
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offer:
     """A candidate that could answer for `wanted` nano-dollars at worst, and usefully for no less than `least`, at one upstream.
 

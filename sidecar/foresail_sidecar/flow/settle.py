@@ -6,11 +6,11 @@ Owns the choice between them. It must not know where a settlement is kept. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from foresail_api.pool import Capability
 from foresail_api.reasons import SettlementBasis
 from foresail_api.snapshot import SnapshotModel
+from foresail_api.values import value
 from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import MOST_NANO, cost_of, worst_case
 from foresail_router.decision.types import Candidate
@@ -18,7 +18,7 @@ from foresail_sidecar.flow.attempts import EndedAttempt, Used
 from foresail_sidecar.flow.outcomes import NOTHING_GENERATED, AttemptOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """One attempt's tokens and cost in nano-dollars (None where the model has no price), and what they rest on.
 

@@ -17,9 +17,10 @@ Rules that every backend follows, checked by the same tests on each of them:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
+
+from foresail_api.values import value
 
 MOST: Final = 2**53 - 1
 """The largest amount: every integer up to it is exact in a double as well."""
@@ -39,7 +40,7 @@ class Measure(StrEnum):
     SLOTS = "slots"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CalendarSpan:
     """Consecutive calendar windows around now as (start, end), start inclusive, end exclusive, in milliseconds of the
     Unix epoch. The ledger takes the one that its own clock is in.
@@ -48,7 +49,7 @@ class CalendarSpan:
     windows: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RollingSpan:
     """The last `span_ms`, counted in buckets: every bucket with start + bucket > now - span, so never less than it."""
 
@@ -56,7 +57,7 @@ class RollingSpan:
     bucket_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held:
     """No window: what is held counts until it is given back (concurrency)."""
 
@@ -64,7 +65,7 @@ class Held:
 Span = CalendarSpan | RollingSpan | Held
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """What one account must have room for."""
 
@@ -81,7 +82,7 @@ class Claim:
     """For measures other than money; money takes what the option is granted."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Option:
     """One way to serve the attempt: between `least` and `wanted` nano-dollars, and claims of its own."""
 
@@ -97,7 +98,7 @@ class Option:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReserveRequest:
     """One attempt's wish: claims that hold for every option, and the options in order of preference."""
 
@@ -111,13 +112,14 @@ class ReserveRequest:
             raise ValueError(f"a reservation takes at most {MOST_BUDGETS} budgets, not {len(self.budgets)}")
         if not 1 <= len(self.options) <= MOST_OPTIONS:
             raise ValueError(f"a reservation takes 1 to {MOST_OPTIONS} options, not {len(self.options)}")
-        for option in self.options:
-            accounts = [claim.account for claim in (*self.budgets, *option.claims)]
+        # Options without claims of their own say nothing that the budgets do not say.
+        for claims in ((), *(option.claims for option in self.options if option.claims)):
+            accounts = [claim.account for claim in (*self.budgets, *claims)]
             if len(set(accounts)) < len(accounts):
                 raise ValueError("an account may stand only once in an option and the budgets")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """What an attempt reserved in one slot of an account. The slot is the start of its window or bucket, in ms of the
     Unix epoch; 0 where there is no window. `rolling` says that the slot is one bucket of many.
@@ -130,7 +132,7 @@ class Entry:
     rolling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """What is settled later: the entries of one reservation, plain enough for a journal."""
 
@@ -139,7 +141,7 @@ class Receipt:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """What an account has used, at one moment.
 
@@ -159,7 +161,7 @@ class Usage:
     rolling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Granted:
     """The reservation stands: the option's number, its nano-dollars, and every account it took from, afterwards."""
 
@@ -170,7 +172,7 @@ class Granted:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Shortage:
     """One claim that one option did not fit. `limit` includes the overdraft where the option may overdraw."""
 
@@ -184,7 +186,7 @@ class Shortage:
     ends_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Denied:
     """No option fits: every claim that an option did not fit, and all accounts looked at, at one moment."""
 
@@ -193,7 +195,7 @@ class Denied:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """How an attempt ended. `amounts` are aligned with the receipt's entries; zeros release it.
 
@@ -212,11 +214,11 @@ class Settled:
             raise ValueError("a settlement must have one amount for each entry of its receipt")
         if self.revision < 1:
             raise ValueError("a settlement's revision begins at 1")
-        if not all(0 <= amount <= MOST for amount in self.amounts):
+        if self.amounts and not 0 <= min(self.amounts) <= max(self.amounts) <= MOST:
             raise ValueError("a settled amount must lie between 0 and 2^53 - 1")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Status:
     """What is known of the ledger itself. `opens_ms` is set while it is being restored; `faults` say why what it
     acknowledges might not outlive a crash.

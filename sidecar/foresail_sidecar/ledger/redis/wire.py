@@ -7,9 +7,9 @@ to 2^53; floats never occur.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
+from foresail_api.values import value
 from foresail_sidecar.ledger.interface import (
     CalendarSpan,
     Claim,
@@ -32,7 +32,7 @@ _HEADER: Final = 6
 _MOST_BUCKETS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """What every script answers: how it went, the state of the ledger, and values of its own."""
 
