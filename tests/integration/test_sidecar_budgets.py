@@ -117,6 +117,28 @@ async def test_an_answer_is_spent_as_the_upstream_reports_it(tmp_path: Path) -> 
     }
 
 
+async def test_who_leaves_before_there_is_a_connection_pays_nothing(tmp_path: Path) -> None:
+    """The upstream never says a word of TLS, so nothing can be sent to it."""
+    accepted = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        with contextlib.closing(writer):
+            await reader.read()
+
+    async with await asyncio.start_server(silent, "127.0.0.1") as server, asyncio.timeout(20):
+        port = server.sockets[0].getsockname()[1]
+        upstream = upstream_of(f"https://127.0.0.1:{port}")
+        snapshot = snapshot_of(model_of("m", upstream), budgets=(budget(10**9),))
+        async with serving(snapshot, tmp_path) as sidecar:
+            asking = asyncio.create_task(ask(sidecar))
+            await accepted.wait()
+            assert (await shown(sidecar))["reserved_usd"] != "0"
+            asking.cancel()
+            await settled(sidecar, "0")
+            assert await sidecar.metric("foresail_upstream_attempts_total", outcome="Abandoned") == 1
+
+
 async def test_while_an_answer_is_under_way_its_worst_case_is_reserved_and_given_back_when_the_client_leaves(
     tmp_path: Path,
 ) -> None:

@@ -34,13 +34,14 @@ class RequestOutcome(StrEnum):
 class AttemptOutcome(StrEnum):
     """How one attempt at an upstream ended.
 
-    `UNREACHABLE` and `REFUSED` end before anything is generated; `ERRORED` (a status that says nothing of it), `TIMED_OUT`, `BROKE`,
+    `UNREACHABLE` and `ABANDONED` (by the client, or by this process) end before anything is sent, `REFUSED` before anything is generated; `ERRORED` (a status that says nothing of it), `TIMED_OUT`, `BROKE`,
     `CLIENT_LEFT` and `INTERRUPTED` end at an unknown point.
     """
 
     ANSWERED = "Answered"
     REFUSED = "Refused"
     UNREACHABLE = "Unreachable"
+    ABANDONED = "Abandoned"
     ERRORED = "Errored"
     TIMED_OUT = "TimedOut"
     BROKE = "Broke"
@@ -48,4 +49,5 @@ class AttemptOutcome(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-NOTHING_GENERATED = frozenset({AttemptOutcome.UNREACHABLE, AttemptOutcome.REFUSED})
+NOTHING_SENT = frozenset({AttemptOutcome.UNREACHABLE, AttemptOutcome.ABANDONED})
+NOTHING_GENERATED = NOTHING_SENT | {AttemptOutcome.REFUSED}

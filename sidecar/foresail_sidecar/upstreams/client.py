@@ -36,10 +36,11 @@ _HEAD: ContextVar[_Head] = ContextVar("head")
 class _Head:
     """The wait for the head of one answer: `scope` bounds it, from the connection on by `seconds`, and never beyond `deadline`.
 
-    `scope` is None once the wait is over.
+    `sending` is called once there is a connection. Both are None once the wait is over.
     """
 
     scope: asyncio.Timeout | None
+    sending: Callable[[], None] | None
     seconds: float
     deadline: float
     connected: bool = False
@@ -47,6 +48,8 @@ class _Head:
     def connect(self) -> None:
         """Note that there is a connection, so that the request may have been sent."""
         self.connected = True
+        if self.sending is not None:
+            self.sending()
         scope, until = self.scope, min(asyncio.get_running_loop().time() + self.seconds, self.deadline)
         # A kept connection is there at once, and a scope's new timer costs more than the rest of this.
         if scope is not None and until != scope.when() and not scope.expired():
@@ -57,7 +60,7 @@ class _Head:
 
         A kept connection even holds the variables of the request that it was made for, and would hold that request's answer.
         """
-        self.scope = None
+        self.scope = self.sending = None
 
 
 class _CompleteRequest(aiohttp.ClientRequest):
@@ -164,11 +167,17 @@ class UpstreamClient:
             self._session = None
 
     async def ask(
-        self, target: Target, headers: Sequence[Field], body: bytes, deadline: float | None = None
+        self,
+        target: Target,
+        headers: Sequence[Field],
+        body: bytes,
+        deadline: float | None = None,
+        sending: Callable[[], None] = lambda: None,
     ) -> UpstreamAnswer:
         """Send one request and return the answer's head; raise `UpstreamFailure`.
 
-        `deadline`, by the clock of the event loop, is when the whole answer must have come; the total time-out after now if absent. Nothing is tried twice here: once a request may have reached an upstream, that may bill it. Redirects are not followed.
+        `deadline`, by the clock of the event loop, is when the whole answer must have come; the total time-out after now if absent. `sending` is called when
+        there is a connection, before anything is written to it. Nothing is tried twice here: once a request may have reached an upstream, that may bill it. Redirects are not followed.
         """
         if self._session is None:
             raise RuntimeError("the client is closed")
@@ -182,7 +191,7 @@ class UpstreamClient:
                 else timeouts.connect + timeouts.first_byte
             )
             async with asyncio.timeout_at(min(now + most, deadline)) as scope:
-                head = _Head(scope, timeouts.first_byte, deadline)
+                head = _Head(scope, sending, timeouts.first_byte, deadline)
                 data = aiohttp.BytesPayload(body) if len(body) <= _WRITTEN_AT_ONCE_BYTES else io.BytesIO(body)
                 _HEAD.set(head)
                 try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.admit import Reservation
 from foresail_sidecar.flow.attempts import Used
-from foresail_sidecar.flow.outcomes import AttemptOutcome
+from foresail_sidecar.flow.outcomes import NOTHING_SENT, AttemptOutcome
 from foresail_sidecar.flow.record import Exchange, Memory, record_attempt
 from foresail_sidecar.protocols.answers import AnswerMachine
 
@@ -29,6 +29,7 @@ class AnnouncedAttempt:
     ) -> None:
         self.machine: AnswerMachine | None = None
         self.streamed = False
+        self._sent = False
         self._memory = memory
         self._exchange = exchange
         self._attempt = exchange.attempts.attempt_started(candidate.model, upstream)
@@ -37,15 +38,21 @@ class AnnouncedAttempt:
         exchange.asked = candidate
         self.id = self._attempt.id
 
+    def sending(self) -> None:
+        """Announce that the request goes out now: from here on the upstream may bill it."""
+        self._sent = True
+
     def end(self, outcome: AttemptOutcome) -> None:
         """Announce the end and settle it; only the first call counts."""
         if self._ended:
             return
         self._ended = True
+        if not self._sent and outcome not in NOTHING_SENT:
+            outcome = AttemptOutcome.ABANDONED
         ended = self._exchange.attempts.attempt_ended(self._attempt, outcome, self._used())
         settlement = record_attempt(self._memory, self._exchange, ended)
         if self._reservation is not None:
-            self._reservation.settle(settlement, sent=outcome != AttemptOutcome.UNREACHABLE)
+            self._reservation.settle(settlement, sent=outcome not in NOTHING_SENT)
 
     def _used(self) -> Used:
         machine = self.machine

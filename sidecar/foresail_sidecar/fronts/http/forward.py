@@ -122,7 +122,9 @@ class Forwarding:
         )
         headers = merged({**target.headers, "X-Request-Id": attempt.announced.id}, self._passed)
         try:
-            answer = attempt.answer = await self._context.client.ask(target, headers, body, deadline)
+            answer = attempt.answer = await self._context.client.ask(
+                target, headers, body, deadline, attempt.announced.sending
+            )
             if answer.status != _OK:
                 said = await _what_it_said(answer, target)
                 raise upstream_errors.status_failed(answer.status, said, attempt.candidate.model, answer.headers)
