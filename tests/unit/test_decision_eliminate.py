@@ -10,7 +10,7 @@ from tests.support.decisions import candidates_of, model, price, request, snapsh
 from foresail_api.pool import AuthScheme, Capability
 from foresail_api.reasons import Elimination
 from foresail_api.snapshot import SnapshotAuth
-from foresail_router.decision.eliminate import eligible_models, is_pass_through, is_served
+from foresail_router.decision.eliminate import eligible_models
 from foresail_router.decision.types import Candidate
 
 
@@ -28,15 +28,7 @@ def test_candidates_keep_the_pool_s_order() -> None:
 def test_a_model_s_own_name_leaves_only_that_model() -> None:
     served = snapshot(model("a"), model("b"))
     asked = request(model="b")
-    assert is_pass_through(asked, served)
     assert [one.elimination for one in candidates_of(asked, served)] == [Elimination.NOT_REQUESTED, None]
-
-
-def test_an_alias_is_served_and_another_name_is_not() -> None:
-    served = snapshot(model("a"))
-    assert is_served(request(model="auto"), served)
-    assert not is_pass_through(request(model="auto"), served)
-    assert not is_served(request(model="other"), served)
 
 
 def test_a_missing_credential_names_the_secret_s_key() -> None:

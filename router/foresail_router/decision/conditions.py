@@ -57,5 +57,7 @@ class Conditions:
 
 def effective_cap(snapshot: Snapshot, limits: RequestLimits) -> int | None:
     """Return the cap on all attempts of a request together, in nano-dollars: the policy's, or the caller's where that is lower."""
-    caps = [cap for cap in (snapshot.per_request_nano_dollars, limits.max_cost) if cap is not None]
-    return min(caps, default=None)
+    cap, own = snapshot.per_request_nano_dollars, limits.max_cost
+    if cap is None or own is None:
+        return own if cap is None else cap
+    return min(cap, own)

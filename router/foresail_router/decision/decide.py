@@ -14,7 +14,6 @@ from foresail_api.reasons import Basis, Elimination
 from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotObjective, SnapshotRouter
 from foresail_api.values import value
 from foresail_router.decision.conditions import NO_LIMITS, RequestLimits, effective_cap
-from foresail_router.decision.eliminate import is_pass_through, is_served
 from foresail_router.decision.objective import by_cost, pressed, ranked, weigh, with_predicted_cost
 from foresail_router.decision.price import dollars, worst_case
 from foresail_router.decision.refusal import no_eligible_model, scoring_failed, unknown_model
@@ -61,7 +60,7 @@ def decide(
         for model, candidate in zip(snapshot.models, candidates, strict=True)
     ]
     objective = pressed(snapshot.objective, pressure_percent)
-    considered = _weighed(objective, predicted, cost_reference)
+    considered = _weighed(objective, predicted, cost_reference) if estimates else tuple(predicted)
     pressure = _Pressure(objective, at_end=pressure_percent >= _FULL_PERCENT)
     outcome, basis, error = _choose(request, snapshot, considered, scoring_error, limits, pressure)
     answering = [] if isinstance(outcome, Refusal) else outcome
@@ -74,7 +73,7 @@ def decide(
         snapshot_hash=snapshot_hash,
         artifact_digest=artifact.digest if artifact else None,
         scoring_error=error,
-        order=tuple(candidate.model for candidate in answering),
+        order=tuple([candidate.model for candidate in answering]),
         pressure_percent=pressure_percent,
     )
 
@@ -87,12 +86,13 @@ def _choose(
     limits: RequestLimits,
     pressure: _Pressure,
 ) -> _Outcome:
-    if not is_served(request, snapshot):
+    pass_through = request.model not in snapshot.aliases
+    if pass_through and snapshot.model(request.model) is None:
         return unknown_model(request, snapshot), None, None
     eligible = [candidate for candidate in candidates if candidate.elimination is None]
     if not eligible:
         return no_eligible_model(candidates, effective_cap(snapshot, limits)), None, scoring_error
-    if is_pass_through(request, snapshot):
+    if pass_through:
         return eligible, Basis.PASS_THROUGH, None
     if pressure.at_end:
         return by_cost(eligible), Basis.BUDGET_CHEAPEST, scoring_error

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from foresail_api.reasons import Elimination
-from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotPrice
+from foresail_api.snapshot import Snapshot, SnapshotModel
 from foresail_router.decision.conditions import Conditions, effective_cap
 from foresail_router.decision.counts import InputBound
 from foresail_router.decision.price import MOST_RESERVED_NANO, bound_input, clamp_output_limit, dollars, worst_case
@@ -22,25 +22,15 @@ from foresail_router.decision.types import Candidate, NeutralRequest
 _Verdict = tuple[Elimination, str]
 
 
-def is_served(request: NeutralRequest, snapshot: Snapshot) -> bool:
-    """Return whether the policy answers requests for that name at all: an alias or a model of the pool."""
-    return request.model in snapshot.aliases or is_pass_through(request, snapshot)
-
-
-def is_pass_through(request: NeutralRequest, snapshot: Snapshot) -> bool:
-    """Return whether the request names a model of the pool, which is then not routed but kept within the same limits."""
-    return request.model not in snapshot.aliases and snapshot.model(request.model) is not None
-
-
 def eliminate(request: NeutralRequest, snapshot: Snapshot, conditions: Conditions) -> tuple[Candidate, ...]:
     """Return one candidate per model of the pool, in its order, each with its output limit or the reason why it is out."""
     cap = effective_cap(snapshot, conditions.limits)
-    return tuple(_candidate(request, snapshot, model, conditions, cap) for model in snapshot.models)
+    return tuple([_candidate(request, snapshot, model, conditions, cap) for model in snapshot.models])
 
 
 def eligible_models(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     """Return the names of those that are still in, in the pool's order: what is to be scored."""
-    return tuple(candidate.model for candidate in candidates if candidate.elimination is None)
+    return tuple([candidate.model for candidate in candidates if candidate.elimination is None])
 
 
 def least_useful_limit(request: NeutralRequest, model: SnapshotModel, wanted: int) -> int:
@@ -59,7 +49,7 @@ def capped(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, 
         return candidate
     least = least_useful_limit(request, model, candidate.output_limit)
     if limit is None or limit < least:
-        needed = _worst(request, price, bound, least)
+        needed = worst_case(price, bound, request.choices, least)
         if limit is None:
             reason, problem = (
                 Elimination.OVER_PER_REQUEST_CAP,
@@ -74,43 +64,32 @@ def capped(request: NeutralRequest, model: SnapshotModel, candidate: Candidate, 
         candidate,
         output_limit=limit,
         uncapped_output_limit=candidate.output_limit,
-        worst_case=_worst(request, price, bound, limit),
+        worst_case=worst_case(price, bound, request.choices, limit),
     )
 
 
 def _candidate(
     request: NeutralRequest, snapshot: Snapshot, model: SnapshotModel, conditions: Conditions, cap: int | None
 ) -> Candidate:
-    bound = bound_input(model, request)
+    price, bound = model.price, bound_input(model, request)
     expected = _expected_input(request, model, conditions.input_tokens[model.name], bound)
     wanted = min(request.output_limit or model.default_max_output_tokens, model.max_output_tokens)
     least = least_useful_limit(request, model, wanted)
     limit = min(wanted, max(least, _room(model, expected, bound)))
-    candidate = Candidate(
-        model=model.name,
-        elimination=None,
-        detail="",
-        output_limit=limit,
-        input_tokens=expected,
-        input_bound=bound,
-        worst_case=None if model.price is None or bound is None else _worst(request, model.price, bound, limit),
-    )
+    worst = None if price is None or bound is None else worst_case(price, bound, request.choices, limit)
     verdict = (
-        _not_requested(request, snapshot, model)
-        or _not_allowed(model, conditions)
-        or _missing_credential(model, conditions.missing_credentials)
-        or _missing_capability(request, model)
-        or _context_too_small(model, expected, least)
-        or _nothing_beside_thinking(request, model, wanted)
+        _forbidden(request, snapshot, model, conditions)
+        or _incapable(request, model, expected, least, wanted)
         or _unavailable(model, conditions)
-        or _distrusted(model, conditions, cap)
-        or _unbudgetable(request, model, candidate, conditions)
+        or _unaffordable(request, model, worst, conditions, cap)
     )
-    if verdict is not None:
-        # No cap would help.
-        helped = None if verdict[0] == Elimination.CLAMP_TOO_SMALL else candidate.worst_case
-        return replace(candidate, elimination=verdict[0], detail=verdict[1], worst_case=helped)
-    return candidate if cap is None else capped(request, model, candidate, cap)
+    if verdict is None:
+        candidate = Candidate(model.name, None, "", limit, expected, bound, worst)
+        return candidate if cap is None else capped(request, model, candidate, cap)
+    reason, detail = verdict
+    # No cap would help.
+    helped = None if reason == Elimination.CLAMP_TOO_SMALL else worst
+    return Candidate(model.name, reason, detail, limit, expected, bound, helped)
 
 
 def _expected_input(request: NeutralRequest, model: SnapshotModel, text_tokens: int, bound: InputBound | None) -> int:
@@ -130,22 +109,34 @@ def _room(model: SnapshotModel, expected: int, bound: InputBound | None) -> int:
     return model.context_window_tokens - (cautious if bound is None else min(cautious, bound.total))
 
 
-def _worst(request: NeutralRequest, price: SnapshotPrice, bound: InputBound, limit: int) -> int:
-    return worst_case(price, bound, request.choices, limit)
-
-
-def _not_requested(request: NeutralRequest, snapshot: Snapshot, model: SnapshotModel) -> _Verdict | None:
-    if request.model in snapshot.aliases or request.model == model.name:
-        return None
-    return Elimination.NOT_REQUESTED, "the request asks for another model by name"
-
-
-def _not_allowed(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
-    if conditions.allowed_models is not None and model.name not in conditions.allowed_models:
+def _forbidden(
+    request: NeutralRequest, snapshot: Snapshot, model: SnapshotModel, conditions: Conditions
+) -> _Verdict | None:
+    name, limits = model.name, conditions.limits
+    if request.model != name and request.model not in snapshot.aliases:
+        return Elimination.NOT_REQUESTED, "the request asks for another model by name"
+    if conditions.allowed_models is not None and name not in conditions.allowed_models:
         return Elimination.NOT_ALLOWED, "the caller's tenant may not use it"
-    if conditions.limits.models is not None and model.name not in conditions.limits.models:
+    if limits.models is not None and name not in limits.models:
         return Elimination.NOT_ALLOWED, "the request's own list of models leaves it out"
-    return None
+    return _missing_credential(model) if name in conditions.missing_credentials else None
+
+
+def _incapable(
+    request: NeutralRequest, model: SnapshotModel, expected: int, least: int, wanted: int
+) -> _Verdict | None:
+    if request.required and not request.required <= model.capabilities:
+        missing = ", ".join(sorted(request.required - model.capabilities))
+        return Elimination.MISSING_CAPABILITY, f"the request needs {missing}, which its `capabilities` lack"
+    window = model.context_window_tokens
+    if expected + least > window:
+        return (
+            Elimination.CONTEXT_TOO_SMALL,
+            f"about {expected} input tokens and an answer of {least} exceed its context window of {window} tokens",
+        )
+    return (
+        None if request.thinking_tokens is None else _nothing_beside_thinking(request, request.thinking_tokens, wanted)
+    )
 
 
 def _unavailable(model: SnapshotModel, conditions: Conditions) -> _Verdict | None:
@@ -153,56 +144,36 @@ def _unavailable(model: SnapshotModel, conditions: Conditions) -> _Verdict | Non
     return None if why is None else (why.reason, why.detail)
 
 
-def _distrusted(model: SnapshotModel, conditions: Conditions, cap: int | None) -> _Verdict | None:
-    if model.name not in conditions.distrusted or (cap is None and not conditions.budgeted):
-        return None
-    return (
-        Elimination.BOUND_EXCEEDED,
-        "its upstream reported more than its bound too often, so no cost limit can hold until its declaration is corrected",
-    )
-
-
-def _unbudgetable(
-    request: NeutralRequest, model: SnapshotModel, candidate: Candidate, conditions: Conditions
+def _unaffordable(
+    request: NeutralRequest, model: SnapshotModel, worst: int | None, conditions: Conditions, cap: int | None
 ) -> _Verdict | None:
-    if not conditions.budgeted:
+    """Return why no cap or no budget could hold, where one applies."""
+    budgeted = conditions.budgeted
+    if model.name in conditions.distrusted and (budgeted or cap is not None):
+        return (
+            Elimination.BOUND_EXCEEDED,
+            "its upstream reported more than its bound too often, so no cost limit can hold until its declaration is corrected",
+        )
+    if not budgeted:
         return None
-    if candidate.worst_case is None:
+    if worst is None:
         return Elimination.UNPRICEABLE, _why_unpriceable(request, model)
-    if candidate.worst_case > MOST_RESERVED_NANO:
+    if worst > MOST_RESERVED_NANO:
         most = dollars(MOST_RESERVED_NANO)
         return Elimination.UNPRICEABLE, f"at worst it costs more than {most} USD, which no budget can reserve"
     return None
 
 
-def _missing_credential(model: SnapshotModel, missing_credentials: frozenset[str]) -> _Verdict | None:
-    if model.name not in missing_credentials:
-        return None
+def _missing_credential(model: SnapshotModel) -> _Verdict:
     auth = next((upstream.auth for upstream in model.upstreams if upstream.auth is not None), None)
     where = f"key {auth.secret_key!r} of Secret {auth.secret_name!r}" if auth else "its Secret"
     return Elimination.CREDENTIAL_MISSING, f"its credential is missing: {where} does not exist"
 
 
-def _missing_capability(request: NeutralRequest, model: SnapshotModel) -> _Verdict | None:
-    missing = sorted(request.required - model.capabilities)
-    if not missing:
-        return None
-    return Elimination.MISSING_CAPABILITY, f"the request needs {', '.join(missing)}, which its `capabilities` lack"
-
-
-def _context_too_small(model: SnapshotModel, expected: int, least: int) -> _Verdict | None:
-    if expected + least <= model.context_window_tokens:
-        return None
-    return (
-        Elimination.CONTEXT_TOO_SMALL,
-        f"about {expected} input tokens and an answer of {least} exceed its context window of {model.context_window_tokens} tokens",
-    )
-
-
-def _nothing_beside_thinking(request: NeutralRequest, model: SnapshotModel, wanted: int) -> _Verdict | None:
+def _nothing_beside_thinking(request: NeutralRequest, thinking: int, wanted: int) -> _Verdict | None:
     """Return that the pool's own limit leaves no answer beside reasoning; a contradiction of the client's is the upstream's to tell."""
-    thinking, named = request.thinking_tokens, request.output_limit
-    if thinking is None or wanted > thinking or (named is not None and named <= wanted):
+    named = request.output_limit
+    if wanted > thinking or (named is not None and named <= wanted):
         return None
     field = "defaultMaxOutputTokens" if named is None else "maxOutputTokens"
     return (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
-from foresail_api.snapshot import SnapshotModel, SnapshotObjective
+from foresail_api.snapshot import SnapshotModel, SnapshotObjective, SnapshotPrice
 from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import cost_nano, cost_of
 from foresail_router.decision.types import Candidate
@@ -33,29 +33,22 @@ def with_predicted_cost(
     candidate: Candidate, model: SnapshotModel, choices: int, estimate: Estimate | None
 ) -> Candidate:
     """Return the candidate with its predicted cost: at its expected length, or at its output limit where none is known."""
-    if model.price is None:
-        return replace(candidate, estimate=estimate)
     price, limit = model.price, candidate.output_limit
-
-    bound = candidate.input_bound
-    media = (bound.image, bound.audio) if bound is not None else (0, 0)
-    plain = candidate.input_tokens - sum(media)
-
-    def cost(output_tokens: float) -> int:
-        output = choices * min(limit, max(0, ceil(output_tokens)))
-        if not any(media):
-            return cost_nano(price, plain, output)
-        return cost_of(price, TokenCounts(plain=plain, image=media[0], audio=media[1], output_tokens=output))
-
+    if price is None:
+        return candidate.predicted(estimate)
     if estimate is None:
-        return replace(candidate, cost=cost(limit))
-    return replace(
-        candidate,
-        estimate=estimate,
-        cost=cost(estimate.output_tokens),
-        cost_p05=cost(estimate.output_tokens_p05),
-        cost_p95=cost(estimate.output_tokens_p95),
-    )
+        return candidate.predicted(None, _cost(price, candidate, choices * limit))
+    lengths = (estimate.output_tokens, estimate.output_tokens_p05, estimate.output_tokens_p95)
+    costs = [_cost(price, candidate, choices * min(limit, max(0, ceil(length)))) for length in lengths]
+    return candidate.predicted(estimate, *costs)
+
+
+def _cost(price: SnapshotPrice, candidate: Candidate, output_tokens: int) -> int:
+    bound, tokens = candidate.input_bound, candidate.input_tokens
+    if bound is None or not (bound.image or bound.audio):
+        return cost_nano(price, tokens, output_tokens)
+    plain = tokens - bound.image - bound.audio
+    return cost_of(price, TokenCounts(plain, image=bound.image, audio=bound.audio, output_tokens=output_tokens))
 
 
 def by_cost(candidates: Sequence[Candidate]) -> list[Candidate]:

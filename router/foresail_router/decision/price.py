@@ -53,17 +53,19 @@ def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | N
     """
     if model.overhead_tokens is None or request.unpriceable is not None:
         return None
+    text = request.input_bytes * model.max_tokens_per_byte + model.overhead_tokens
+    if not request.images and not request.audio_parts:
+        return InputBound(text)
     image = _media_tokens(request.images, model.max_tokens_per_image)
     audio = _media_tokens(request.audio_parts, model.max_tokens_per_audio)
-    if image is None or audio is None:
-        return None
-    return InputBound(request.input_bytes * model.max_tokens_per_byte + model.overhead_tokens, image, audio)
+    return None if image is None or audio is None else InputBound(text, image, audio)
 
 
 def worst_case(price: SnapshotPrice, bound: InputBound, choices: int, output_limit: int) -> int:
     """Return the most that an upstream can bill, in nano-dollars: every answer as long as its limit, at the dearest prices that can apply."""
-    dearest = max(units + choices * output_limit * output for units, output in _dearest(price, bound))
-    return _nano_dollars(dearest, price)
+    tokens = choices * output_limit
+    dearest = [units + tokens * output for units, output in _dearest(price, bound)]
+    return _nano_dollars(dearest[0] if len(dearest) == 1 else max(dearest), price)
 
 
 def clamp_output_limit(
@@ -96,6 +98,9 @@ def _nano_dollars(units: int, price: SnapshotPrice) -> int:
 def _dearest(price: SnapshotPrice, bound: InputBound) -> list[tuple[int, int]]:
     """Return, for each tier that the input can fall into, the units that its input can cost there, and those of an output token."""
     total, tables = bound.total, price.tables
+    if len(tables) == 1:
+        prices = tables[0][1]
+        return [(_input_units(prices, bound, total), prices.output)]
     reached = []
     for index, (above, prices) in enumerate(tables):
         if index and above >= total:

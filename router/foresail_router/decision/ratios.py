@@ -63,7 +63,9 @@ class InputRatios:
         seen = self.reported.get(model, _NOTHING)
         expected = (_PRIOR_TOKENS_PER_BYTE if prior is None else prior) * seen.prior_bytes
         ratio = (expected + seen.tokens) / (seen.prior_bytes + seen.input_bytes)
-        return min(max(ratio, _FEWEST_TOKENS_PER_BYTE), _MOST_TOKENS_PER_BYTE)
+        if ratio < _FEWEST_TOKENS_PER_BYTE:
+            return _FEWEST_TOKENS_PER_BYTE
+        return _MOST_TOKENS_PER_BYTE if ratio > _MOST_TOKENS_PER_BYTE else ratio
 
 
 _NOTHING = Reported()

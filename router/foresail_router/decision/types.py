@@ -62,6 +62,31 @@ class Candidate:
     cost_p95: int | None = None
     utility: float | None = None
 
+    def predicted(
+        self,
+        estimate: Estimate | None,
+        cost: int | None = None,
+        cost_p05: int | None = None,
+        cost_p95: int | None = None,
+    ) -> Candidate:
+        """Return the candidate with what is predicted of it."""
+        # Of each candidate of each request, and `replace` takes eight times as long.
+        return Candidate(
+            self.model,
+            self.elimination,
+            self.detail,
+            self.output_limit,
+            self.input_tokens,
+            self.input_bound,
+            self.worst_case,
+            self.uncapped_output_limit,
+            estimate,
+            cost,
+            cost_p05,
+            cost_p95,
+            self.utility,
+        )
+
     @property
     def input_tokens_bound(self) -> int | None:
         """The most input tokens that can be billed, of all kinds together; None where there is no bound."""

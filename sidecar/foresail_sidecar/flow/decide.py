@@ -11,24 +11,25 @@ from dataclasses import field
 from foresail_api.values import value
 from foresail_router.decision.conditions import NO_LIMITS, Conditions, RequestLimits, Unavailable
 from foresail_router.decision.decide import decide
-from foresail_router.decision.eliminate import eligible_models, eliminate, is_served
+from foresail_router.decision.eliminate import eligible_models, eliminate
 from foresail_router.decision.price import CostReference
 from foresail_router.decision.ratios import InputRatios
 from foresail_router.decision.types import Decision, NeutralRequest
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.budgets import Budgets
 from foresail_sidecar.flow.limits import Limits
-from foresail_sidecar.flow.score import Scores, score, wants_scores
+from foresail_sidecar.flow.score import UNSCORED, score, wants_scores
 
 
 @value
 class Policy:
-    """What every decision under one serving state shares, worked out once."""
+    """What every decision under one serving state shares, worked out once. `budgeted` says that an enforced budget applies."""
 
     state: ServingState
     missing_credentials: frozenset[str]
     cost_reference: int | None
     budgets: Budgets
+    budgeted: bool
     limits: Limits
 
     @classmethod
@@ -38,11 +39,13 @@ class Policy:
         if state.artifact is not None:
             facts = state.artifact
             reference = CostReference(facts.best_single_model, facts.mean_input_tokens, facts.mean_output_tokens)
+        budgets = Budgets.of(state.snapshot)
         return cls(
             state=state,
             missing_credentials=state.models_without_credentials(),
             cost_reference=None if reference is None else reference.nano_dollars(state.snapshot),
-            budgets=Budgets.of(state.snapshot),
+            budgets=budgets,
+            budgeted=budgets.enforced,
             limits=Limits.of(state.snapshot),
         )
 
@@ -79,13 +82,12 @@ async def decide_request(policy: Policy, request: NeutralRequest, standing: Stan
         allowed_models=standing.allowed_models,
         unavailable=standing.unavailable,
         distrusted=standing.distrusted,
-        budgeted=policy.budgets.enforced,
+        budgeted=policy.budgeted,
     )
     candidates = eliminate(request, snapshot, conditions)
-    scores = Scores()
-    eligible = eligible_models(candidates)
-    if is_served(request, snapshot) and standing.limits.routed and wants_scores(snapshot, request, eligible):
-        scores = await score(state.scorer, state.artifact, snapshot, request, eligible)
+    scores = UNSCORED
+    if standing.limits.routed and wants_scores(snapshot, request):
+        scores = await score(state.scorer, state.artifact, snapshot, request, eligible_models(candidates))
     decision = decide(
         request,
         snapshot,
@@ -102,14 +104,10 @@ async def decide_request(policy: Policy, request: NeutralRequest, standing: Stan
 
 def _estimated_input_tokens(policy: Policy, ratios: InputRatios, request: NeutralRequest) -> dict[str, int]:
     """Return the input tokens to expect per model: at first what the artifact's training prompts took, then what was settled here."""
+    names, input_bytes = [model.name for model in policy.state.snapshot.models], request.input_bytes
     artifact = policy.state.artifact
-    means = {} if artifact is None else artifact.input_means
-    text_bytes = len(request.text.encode())
-    return {
-        model.name: ratios.estimate(
-            model.name,
-            request.input_bytes,
-            means[model.name].expected_tokens(text_bytes, request.input_bytes) if model.name in means else None,
-        )
-        for model in policy.state.snapshot.models
-    }
+    if artifact is None or not artifact.input_means:
+        return {name: ratios.estimate(name, input_bytes) for name in names}
+    means, text_bytes = artifact.input_means, len(request.text.encode())
+    expected = {name: means[name].expected_tokens(text_bytes, input_bytes) for name in names if name in means}
+    return {name: ratios.estimate(name, input_bytes, expected.get(name)) for name in names}

@@ -45,9 +45,12 @@ class Scores:
     seconds: float | None = field(default=None, compare=False)
 
 
-def wants_scores(snapshot: Snapshot, request: NeutralRequest, eligible: Sequence[str]) -> bool:
-    """Return whether the router has a say: the policy is learned, the request leaves the choice to it, and there is one."""
-    return snapshot.router.strategy == Strategy.LEARNED and request.model in snapshot.aliases and bool(eligible)
+UNSCORED: Final = Scores()
+
+
+def wants_scores(snapshot: Snapshot, request: NeutralRequest) -> bool:
+    """Return whether the router has a say: the policy is learned, and the request leaves the choice to it."""
+    return snapshot.router.strategy == Strategy.LEARNED and request.model in snapshot.aliases
 
 
 async def score(
@@ -57,7 +60,9 @@ async def score(
     request: NeutralRequest,
     eligible: Sequence[str],
 ) -> Scores:
-    """Return the scores of those eligible models that the artifact knows, no later than the policy's deadline."""
+    """Return the scores of those eligible models that the artifact knows, no later than the policy's deadline; without any, nothing is asked."""
+    if not eligible:
+        return UNSCORED
     if scorer is None or artifact is None:
         return Scores(error=ArtifactNotLoaded.reason)
     models = tuple(model for model in eligible if model in artifact.models)
