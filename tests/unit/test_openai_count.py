@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
+from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes, texts_bytes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -30,6 +30,14 @@ def test_no_normal_form_of_composition_is_longer(text: str) -> None:
 )
 def test_bytes_of_a_text(text: str, expected: int) -> None:
     assert text_bytes(text) == expected
+
+
+TEXTS = st.text() | st.text('a"\\\x00\n\x7fé\ud800\u0301\u00bd', max_size=5)
+
+
+@given(st.lists(st.fixed_dictionaries({"role": TEXTS, "content": TEXTS}), min_size=1, max_size=4))
+def test_messages_of_texts_have_the_bytes_of_their_json(messages: list[dict[str, str]]) -> None:
+    assert texts_bytes(messages) == json_bytes(messages)
 
 
 @given(st.text("a\u1e69\uac01\ufdfa\u0301\u0323", min_size=1, max_size=30).map(lambda text: text * 1000))

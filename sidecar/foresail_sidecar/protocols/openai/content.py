@@ -12,7 +12,7 @@ from typing import Any
 from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.caching import CACHE_MARK, is_cache_mark
-from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes
+from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes, texts_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
 from foresail_sidecar.protocols.openai.media import is_held_audio, is_held_image
 from foresail_sidecar.protocols.openai.quoting import json_type
@@ -45,12 +45,39 @@ class Conversation:
 def read_messages(messages: list[Any]) -> Conversation:
     """Return what the conversation asks for; raise `BadRequest` that names the message if one is malformed."""
     conversation = Conversation()
+    texts_only = True
     for index, message in enumerate(messages):
-        _read_message(conversation, message, f"messages[{index}]")
-    conversation.input_bytes += json_bytes(
-        [_without_media(message) for message in messages] if conversation.media else messages
-    )
+        if not _is_text(message):
+            texts_only = False
+            _read_message(conversation, message, f"messages[{index}]")
+        else:
+            _take(conversation, message["role"], message["content"])
+    if texts_only:
+        conversation.input_bytes += texts_bytes(messages)
+    else:
+        conversation.input_bytes += json_bytes(
+            [_without_media(message) for message in messages] if conversation.media else messages
+        )
     return conversation
+
+
+def _is_text(message: Any) -> bool:
+    """Return whether a message is a role and a text and nothing else, as most are."""
+    return (
+        isinstance(message, dict)
+        and len(message) == len(_PLAIN)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str)
+    )
+
+
+def _take(conversation: Conversation, role: str, text: str) -> None:
+    if role == "user":
+        conversation.user_text = text
+    elif conversation.user_text is None and text:
+        conversation.other_texts.append(text)
+    if role in _TOOL_ROLES:
+        conversation.required.add(Capability.TOOLS)
 
 
 def _read_message(conversation: Conversation, message: Any, path: str) -> None:
@@ -61,13 +88,7 @@ def _read_message(conversation: Conversation, message: Any, path: str) -> None:
         raise BadRequest(
             f'`{path}.role` must be a string, such as "user"; it is {json_type(role)}.', f"{path}.role", "invalid_type"
         )
-    text = _content_text(conversation, message.get("content"), f"{path}.content")
-    if role == "user":
-        conversation.user_text = text
-    elif conversation.user_text is None and text:
-        conversation.other_texts.append(text)
-    if role in _TOOL_ROLES:
-        conversation.required.add(Capability.TOOLS)
+    _take(conversation, role, _content_text(conversation, message.get("content"), f"{path}.content"))
     if not message.keys() <= _PLAIN:
         _read_other_fields(conversation, message, path)
 

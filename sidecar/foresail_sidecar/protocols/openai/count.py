@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 _INDENT = 4
 _HTML_MARKS = "<>&'"
@@ -40,6 +43,16 @@ def text_bytes(text: str) -> int:
 def json_bytes(value: Any) -> int:
     """Return the bytes of a value printed as JSON, unescaped, with a space after each comma and colon."""
     return text_bytes(_unescaped.encode(value))
+
+
+def texts_bytes(objects: Sequence[Mapping[str, str]]) -> int:
+    """Return the `json_bytes` of a list of at least one object with two texts each."""
+    try:
+        printed = orjson.dumps(objects)
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        return json_bytes(objects)
+    spaces = 4 * len(objects) - 1
+    return spaces + (len(printed) if printed.isascii() else text_bytes(printed.decode()))
 
 
 def printed_bytes(value: Any) -> int:

@@ -49,6 +49,9 @@ PROMPT = frozenset(
     }
 )
 
+# A request that has no fields but these needs no closer look: their values say nothing that matters, or are read of every request.
+SIMPLE = (NOT_PROMPT | {"messages"}) - {"modalities", "parallel_tool_calls", "service_tier"}
+
 # What a request may set in a chat template. Any other setting could bring a template, or fill the prompt up to a length.
 TEMPLATE_SETTINGS = frozenset(
     {

@@ -19,6 +19,7 @@ from foresail_sidecar.protocols.openai.fields import (
     KNOWN,
     LIMIT_FIELDS,
     NOT_PROMPT,
+    SIMPLE,
 )
 from foresail_sidecar.protocols.openai.quoting import json_type, shown
 from foresail_sidecar.protocols.openai.spans import Member, broken, decode, read_members, read_object
@@ -27,6 +28,7 @@ from foresail_sidecar.protocols.openai.unbounded import what_is_unbounded
 
 MOST_CHOICES = 128
 _LARGEST_LIMIT = 2**53
+_LIMIT_NAMES = tuple(LIMIT_FIELDS.values())
 _NO_REASONING = frozenset({None, "none"})
 
 
@@ -57,18 +59,19 @@ def _parse(text: str) -> ParsedChat:
     conversation = read_messages(_messages(fields))
     stream = _boolean(fields, "stream")
     wants_usage = _wants_usage(fields)
+    simple = fields.keys() <= SIMPLE
     neutral = NeutralRequest(
         model=model,
         text=conversation.text,
-        input_bytes=conversation.input_bytes + _other_prompt_bytes(fields),
-        required=frozenset(conversation.required | _required(fields)),
+        input_bytes=conversation.input_bytes + (0 if simple else _other_prompt_bytes(fields)),
+        required=frozenset(conversation.required if simple else conversation.required | _required(fields)),
         output_limit=_output_limit(fields),
         choices=max(_count(fields, "n", MOST_CHOICES) or 1, _count(fields, "best_of", MOST_CHOICES) or 1),
         stream=stream,
-        unpriceable=conversation.unpriceable or what_is_unbounded(fields),
+        unpriceable=conversation.unpriceable or (None if simple else what_is_unbounded(fields)),
         images=conversation.images,
         audio_parts=conversation.audio_parts,
-        thinking_tokens=thinking_tokens(fields),
+        thinking_tokens=None if simple else thinking_tokens(fields),
     )
     options = members.get("stream_options")
     return ParsedChat(
@@ -81,6 +84,8 @@ def _parse(text: str) -> ParsedChat:
 
 
 def _refuse_misleading(members: dict[str, Member]) -> None:
+    if members.keys() <= KNOWN:
+        return
     for name in members:
         plain = name.casefold()
         if plain in ELSEWHERE:
@@ -128,8 +133,9 @@ def _count(fields: dict[str, Any], name: str, most: int) -> int | None:
 
 
 def _output_limit(fields: dict[str, Any]) -> int | None:
-    limits = [_count(fields, name, _LARGEST_LIMIT) for name in LIMIT_FIELDS.values()]
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits = [_count(fields, name, _LARGEST_LIMIT) for name in _LIMIT_NAMES if name in fields]
+    named = [limit for limit in limits if limit is not None]
+    return min(named, default=None)
 
 
 def _boolean(fields: dict[str, Any], name: str) -> bool:

@@ -14,9 +14,10 @@ from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.quoting import field_name
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
-# What stands before a value and after it in most objects, each read in one step: a name without escapes, and a comma or the end.
-_PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _MARK = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+# What stands before most values, read in one step: the brace or the comma, and a name without escapes.
+_PLAIN_NAME = r'[ \t\n\r]*("[^"\\\x00-\x1f]*")[ \t\n\r]*:[ \t\n\r]*'
+_FIRST, _NEXT = re.compile("{" + _PLAIN_NAME), re.compile(r"[ \t\n\r]*," + _PLAIN_NAME)
 
 
 class _Repeated(ValueError):
@@ -58,22 +59,26 @@ def read_members(text: str, start: int) -> tuple[dict[str, Member], int]:
     if text[start : start + 1] != "{":
         raise broken("it must be an object, such as {...}")
     members: dict[str, Member] = {}
-    at = _skip(text, start + 1)
-    if text[at : at + 1] == "}":
-        return members, at + 1
+    named, at = _FIRST.match(text, start), start + 1
     while True:
-        named = _PLAIN_NAME.match(text, at)
         if named is not None:
-            key, key_end, value_start = named[1], named.end(1) + 1, named.end()
+            (key_start, key_end), value_start = named.span(1), named.end()
+            key = text[key_start + 1 : key_end - 1]
         else:
-            key, key_end, value_start = _name(text, at)
-        value, value_end = _value(text, value_start)
+            key_start = _skip(text, at)
+            if not members and text[key_start : key_start + 1] == "}":
+                return members, key_start + 1
+            key, key_end, value_start = _name(text, key_start)
+        value, at = _value(text, value_start)
         if key in members:
             raise _twice(f"{field_name(key)} appears")
-        members[key] = Member(value, at, key_end, value_start, value_end)
-        mark = _MARK.match(text, value_end)
+        members[key] = Member(value, key_start, key_end, value_start, at)
+        named = _NEXT.match(text, at)
+        if named is not None:
+            continue
+        mark = _MARK.match(text, at)
         if mark is None:
-            raise broken(f"expected ',' or '}}' at character {_skip(text, value_end)}")
+            raise broken(f"expected ',' or '}}' at character {_skip(text, at)}")
         if mark[1] == "}":
             return members, mark.end(1)
         at = mark.end()
