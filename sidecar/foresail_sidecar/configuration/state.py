@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -103,17 +104,18 @@ class ServingHolder:
         self.current = None
         self.refuse(reason)
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[ServingState | None]:
-        """Yield the current state, whose scorer stays open at least until the block is left.
+    def in_use(self) -> AbstractContextManager[ServingState | None]:
+        """Return the current state as a context manager, whose scorer stays open at least until the block is left.
 
         Hold it from parsing to the decision; what comes after needs only the state's values, which never go away.
         """
         state = self.current
-        scorer = id(state.scorer) if state is not None and state.scorer is not None else None
-        if scorer is None:
-            yield state
-            return
+        if state is None or state.scorer is None:
+            return contextlib.nullcontext(state)
+        return self._used(state, id(state.scorer))
+
+    @contextlib.contextmanager
+    def _used(self, state: ServingState, scorer: int) -> Iterator[ServingState]:
         self._uses[scorer] += 1
         try:
             yield state

@@ -19,25 +19,25 @@ async def read_body(request: web.Request, limit_bytes: int, seconds: float, held
     if request.content_length is not None and request.content_length > limit_bytes:
         raise Refused(errors.too_large(limit_bytes))
     content, pieces, length = request.content, list[bytes](), 0
-
-    def keep(piece: bytes) -> None:
-        nonlocal length
-        length += len(piece)
-        if length > limit_bytes:
-            raise Refused(errors.too_large(limit_bytes))
-        held.take(len(piece))
-        pieces.append(piece)
-
     try:
         if content.is_eof():
             # Most bodies come together with their head: then there is nothing to wait for.
-            keep(content.read_nowait())
-        else:
-            async with asyncio.timeout(seconds):
-                while piece := await content.readany():
-                    keep(piece)
+            body = content.read_nowait()
+            _keep(body, len(body), limit_bytes, held)
+            return body
+        async with asyncio.timeout(seconds):
+            while piece := await content.readany():
+                length += len(piece)
+                _keep(piece, length, limit_bytes, held)
+                pieces.append(piece)
     except TimeoutError:
         raise Refused(errors.too_slow(seconds)) from None
     except (ClientPayloadError, web.RequestPayloadError):
         raise Refused(errors.invalid("the request body is not what its headers say", None, None)) from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _keep(piece: bytes, length: int, limit_bytes: int, held: Held) -> None:
+    if length > limit_bytes:
+        raise Refused(errors.too_large(limit_bytes))
+    held.take(len(piece))

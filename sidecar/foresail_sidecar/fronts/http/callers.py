@@ -25,7 +25,8 @@ MODELS: Final = "x-foresail-models"
 ROUTING: Final = "x-foresail-routing"
 
 _KNOWN: Final = (MAX_COST, MODELS, ROUTING)
-_OWN: Final = "x-foresail"
+_WORD: Final = "foresail"
+_OWN: Final = f"x-{_WORD}"
 
 _DOLLARS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _MOST_MODELS: Final = 64
@@ -82,6 +83,9 @@ def _key(headers: Headers) -> str | None:
 
 
 def _limits(headers: Headers) -> RequestLimits:
+    # Most requests have none, which one search through all names together tells.
+    if _WORD not in "".join(headers).lower():
+        return _UNLIMITED
     ours = [name for name in headers if name[: len(_OWN)].lower().replace("_", "-") == _OWN]
     if not ours:
         return _UNLIMITED
