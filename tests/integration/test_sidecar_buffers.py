@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from tests.support.serving import eventually
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
-from tests.support.upstream import answers, completion, hangs, running_upstream, says, usage
+from tests.support.upstream import answers, completion, event, hangs, piece, running_upstream, says, streams, usage
 
+from foresail_router.decision.types import NeutralRequest
 from foresail_sidecar.fronts.http.settings import HttpSettings
+from foresail_sidecar.protocols.openai import ParsedChat
 
 KIB = 1024
 
@@ -67,6 +70,22 @@ async def test_an_answer_that_would_exceed_the_total_is_refused_and_settled() ->
     # The upstream has worked for it.
     assert assumed > 0
     assert broke == 1
+
+
+async def test_a_stream_holds_nothing_of_its_prompt_once_a_piece_of_it_is_relayed() -> None:
+    async with (
+        running_upstream(streams(event(piece("x")), then="hang")) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        message = {"role": "user", "content": "x" * 60 * KIB}
+        body = {"model": "auto", "stream": True, "messages": [message]}
+        async with sidecar.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            while_streamed = await held(sidecar)
+            prompts = [each.text for each in gc.get_objects() if isinstance(each, NeutralRequest | ParsedChat)]
+    assert while_streamed == 0
+    assert prompts
+    assert not any(prompts)
 
 
 async def test_an_answer_is_held_until_its_client_has_read_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,15 @@ MAX_COMPLETION_TOKENS = OutputLimitField.MAX_COMPLETION_TOKENS
 
 def rewritten(raw: str, limit_field: OutputLimitField = MAX_TOKENS) -> str:
     return rewrite(parse_request(raw.encode()), model="m", output_limit=7, limit_field=limit_field).decode()
+
+
+def test_a_request_that_is_forgotten_keeps_what_it_was_counted_by() -> None:
+    parsed = parse_request(b'{"model":"auto","stream":true,"messages":[{"role":"user","content":"a prompt"}]}')
+    before = parsed.neutral
+    parsed.forget()
+    assert "a prompt" not in repr(parsed.members) + parsed.text + parsed.neutral.text
+    assert parsed.neutral == replace(before, text="")
+    assert before.text == "a prompt"
 
 
 MESSAGES = '"messages":[{"role":"user"}]'

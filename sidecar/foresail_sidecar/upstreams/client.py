@@ -98,7 +98,7 @@ class UpstreamAnswer:
                     raise TimeoutError
                 if not piece and not content.is_eof():
                     # Streams wait for every piece, and a timer costs a third of a scope.
-                    timer = loop.call_at(min(now() + idle, self._deadline), content.set_exception, TimeoutError())
+                    timer = loop.call_at(min(now() + idle, self._deadline), _give_up, content)
                     try:
                         piece = await content.readany()
                     finally:
@@ -232,6 +232,11 @@ class UpstreamClient:
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
         return UpstreamAnswer(response, timeouts, deadline)
+
+
+def _give_up(content: aiohttp.StreamReader) -> None:
+    """End the wait for another piece."""
+    content.set_exception(TimeoutError())
 
 
 @lru_cache(maxsize=256)

@@ -222,9 +222,7 @@ class Attempts:
         health.asked(target.key)
         try:
             deadline = self._began + target.timeouts.total
-            response = await self._forwarding.attempt(
-                self._considered, chance.candidate, target, deadline, chance.reservation
-            )
+            response = await self._forwarding.attempt(chance.candidate, target, deadline, chance.reservation)
         except AttemptFailed as failed:
             self._note(chance, failed)
             raise

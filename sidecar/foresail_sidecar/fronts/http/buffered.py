@@ -60,3 +60,8 @@ class Held:
         """Hold `length` bytes more, until the request's block ends; raise `Refused` where all requests would hold too many."""
         self._all.take(length)
         self.bytes += length
+
+    def let_go(self) -> None:
+        """Hold nothing of what was taken until now."""
+        self._all.free(self.bytes)
+        self.bytes = 0

@@ -54,7 +54,7 @@ async def _answer(context: Context, request: web.Request, exchange: Exchange) ->
             considered = await consider(context, request, exchange, held)
             if considered.decision.chosen is None:
                 raise Refused(refused(context, considered))
-            forwarding = Forwarding(context, request, exchange, entered, held)
+            forwarding = Forwarding(context, request, exchange, considered, entered, held)
             return await Attempts(context, exchange, considered, forwarding).run()
     except Refused as said_no:
         problem = said_no.problem

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -64,12 +66,20 @@ class Forwarding:
     """
 
     def __init__(
-        self, context: Context, request: web.Request, exchange: Exchange, entered: Entered, held: Held
+        self,
+        context: Context,
+        request: web.Request,
+        exchange: Exchange,
+        considered: Considered,
+        entered: Entered,
+        held: Held,
     ) -> None:
         self.stream: RelayedStream | None = None
         self._context = context
         self._request = request
         self._exchange = exchange
+        self._parsed = considered.parsed
+        self._arrived = considered.arrived
         self._entered = entered
         self._held = held
         named = request.headers.getall("Connection", ())
@@ -77,7 +87,6 @@ class Forwarding:
 
     async def attempt(
         self,
-        considered: Considered,
         candidate: Candidate,
         target: Target,
         deadline: float,
@@ -89,9 +98,9 @@ class Forwarding:
         """
         announced = AnnouncedAttempt(self._context.memory, self._exchange, candidate, target.name, reservation)
         attempt = _Attempt(candidate, target, announced, time.perf_counter())
-        record_overhead(self._context.memory, self._exchange, attempt.asked - considered.arrived)
+        record_overhead(self._context.memory, self._exchange, attempt.asked - self._arrived)
         try:
-            return await self._answer(considered, attempt, deadline)
+            return await self._answer(attempt, deadline)
         except AttemptFailed as failed:
             announced.end(RULES[failed.failure].outcome)
             raise
@@ -111,20 +120,10 @@ class Forwarding:
             if attempt.answer is not None:
                 attempt.answer.close()
 
-    async def _answer(self, considered: Considered, attempt: _Attempt, deadline: float) -> web.StreamResponse:
-        parsed, target = considered.parsed, attempt.target
-        body = openai.rewrite(
-            parsed,
-            model=target.model,
-            output_limit=attempt.candidate.output_limit,
-            limit_field=target.output_limit_field,
-            ask_usage=target.asks_usage,
-        )
-        headers = merged({**target.headers, "X-Request-Id": attempt.announced.id}, self._passed)
+    async def _answer(self, attempt: _Attempt, deadline: float) -> web.StreamResponse:
+        parsed, target = self._parsed, attempt.target
         try:
-            answer = attempt.answer = await self._context.client.ask(
-                target, headers, body, deadline, attempt.announced.sending
-            )
+            answer = attempt.answer = await self._asking(attempt, deadline)
             if answer.status != _OK:
                 said = await _what_it_said(answer, target)
                 raise upstream_errors.status_failed(answer.status, said, attempt.candidate.model, answer.headers)
@@ -137,6 +136,19 @@ class Forwarding:
             return await relay(attempt, answer, machine)
         except UpstreamFailure as failure:
             raise self._told(upstream_errors.connection_failed(failure, attempt.candidate.model, target.name)) from None
+
+    def _asking(self, attempt: _Attempt, deadline: float) -> Coroutine[Any, Any, UpstreamAnswer]:
+        """Return what asks the upstream. The rewritten body ends with it, and not with the answer."""
+        target = attempt.target
+        body = openai.rewrite(
+            self._parsed,
+            model=target.model,
+            output_limit=attempt.candidate.output_limit,
+            limit_field=target.output_limit_field,
+            ask_usage=target.asks_usage,
+        )
+        headers = merged({**target.headers, "X-Request-Id": attempt.announced.id}, self._passed)
+        return self._context.client.ask(target, headers, body, deadline, attempt.announced.sending)
 
     async def _relay_whole(
         self, attempt: _Attempt, answer: UpstreamAnswer, machine: AnswerMachine
@@ -190,7 +202,15 @@ class Forwarding:
             self.stream = stream
             self._first_byte(attempt)
             await stream.begin(self._request)
+            self._forget_request()
         await stream.relay(piece)
+
+    def _forget_request(self) -> None:
+        """Let go of what only another attempt would need: a stream can last long, and its prompt be large."""
+        self._parsed.forget()
+        self._exchange.request = self._parsed.neutral
+        self._passed = []
+        self._held.let_go()
 
     def _told(self, failed: AttemptFailed) -> AttemptFailed:
         """Return the failure as what it is once a part of the answer is with the client."""

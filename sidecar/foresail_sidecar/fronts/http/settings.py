@@ -14,6 +14,7 @@ class HttpSettings:
     `body_limit_bytes`: the largest request; a larger one gets 413. `body_seconds`: how long a client may take to send it (408).
     `answer_limit_bytes`: the largest answer that is not streamed; those are read whole, so that their settled cost fits into a header.
     `buffered_bytes`: the most that bodies and whole answers of all requests may hold together; a request that would exceed it gets 503.
+    A stream's body counts until its first piece is relayed.
     `most_in_flight`: requests under way at the same time; more get 503 and `Retry-After`.
     `stalled_client_seconds`: how long a client may leave a stream unread before its request is cancelled.
     """

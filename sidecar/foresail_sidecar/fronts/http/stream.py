@@ -44,6 +44,8 @@ class RelayedStream(web.StreamResponse):
         except ConnectionError:
             self._abandon()
             raise ClientLeft(self) from None
+        # They are on their way, and a stream can last long.
+        self.headers.clear()
 
     async def relay(self, piece: bytes) -> None:
         """Send a piece now; raise `ClientLeft` if the client is gone or does not read."""

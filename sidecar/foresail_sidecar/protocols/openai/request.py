@@ -5,11 +5,10 @@ Raises `BadRequest` in the words of the body's fields. It must not know models, 
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foresail_api.pool import Capability
-from foresail_api.values import value
 from foresail_router.decision.types import NeutralRequest
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.content import read_messages
@@ -32,7 +31,7 @@ _LIMIT_NAMES = tuple(LIMIT_FIELDS.values())
 _NO_REASONING = frozenset({None, "none"})
 
 
-@value
+@dataclass(slots=True)
 class ParsedChat:
     """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members."""
 
@@ -41,6 +40,11 @@ class ParsedChat:
     text: str = field(repr=False)
     members: dict[str, Member] = field(repr=False)
     stream_options: dict[str, Member] | None = field(repr=False)
+
+    def forget(self) -> None:
+        """Let go of the prompt and all else that only a decision or another upstream would read. It cannot be rewritten any more."""
+        self.neutral = replace(self.neutral, text="")
+        self.text, self.members, self.stream_options = "", {}, None
 
 
 def parse_request(body: bytes) -> ParsedChat:
