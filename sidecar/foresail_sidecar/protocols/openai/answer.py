@@ -14,7 +14,7 @@ import orjson
 from foresail_router.decision.counts import TokenCounts
 from foresail_sidecar.protocols.answers import AnswerMachine, Ending, EndingKind
 from foresail_sidecar.protocols.openai.bodies import error_in
-from foresail_sidecar.protocols.openai.sse import Event, EventReader
+from foresail_sidecar.protocols.openai.sse import EventReader
 from foresail_sidecar.protocols.openai.usage import usage_in
 
 MOST_BODY_BYTES: Final = 32 << 20
@@ -80,14 +80,14 @@ class StreamedAnswer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the bytes of the events that the chunk completes."""
-        return [relayed for event in self._events.feed(chunk) if (relayed := self._take(event))]
+        return [relayed for event in self._events.feed(chunk) if (relayed := self._take(*event))]
 
     def finish(self) -> Ending:
         """Say how the stream ended. What is left of an event that was cut is not relayed, so that it cannot pass for one."""
         inside = self._events.inside_event
         last = self._events.finish()
         whole = last is not None and last.data is not None and _is_whole(last.data)
-        rest = self._take(last) if last is not None and (whole or inside) else b""
+        rest = self._take(*last) if last is not None and (whole or inside) else b""
         if last is not None and not (whole or inside):
             # Nobody can read it, and yet it came.
             self.output_bytes += len(last.raw)
@@ -98,36 +98,37 @@ class StreamedAnswer:
         kind = EndingKind.CUT if self.error is None else EndingKind.ERROR
         return Ending(kind, rest + b"\n\n" if rest or inside else b"", self.error)
 
-    def _take(self, event: Event) -> bytes:
+    def _take(self, raw: bytes, data: bytes | None, name: bytes) -> bytes:
         if self.error is not None:
             return b""  # what follows an error could make the answer look whole
-        if event.data is None:
+        if data is None:
             self.started = True
-            self.output_bytes += len(event.raw)
+            self.output_bytes += len(raw)
             self.usage = None
-            return event.raw
-        if not event.data:
-            return event.raw
-        if event.data.strip() == _DONE:
+            return raw
+        if not data:
+            return raw
+        if data.strip() == _DONE:
             self._done = True
-            return event.raw
-        value = _json(event.data)
+            return raw
+        value = _json(data)
         if not isinstance(value, dict):
-            self.output_bytes += len(event.data)
-            return event.raw
+            self.output_bytes += len(data)
+            return raw
         error = error_in(value)
-        if error is not None or event.name == b"error":
-            return self._take_error(value)
+        if error is not None or name == b"error":
+            # Nothing of it is relayed: its words can hold what clients must not learn.
+            self.error = error.message if error else "the upstream sent an error"
+            return b""
         choices, before = _choices(value), self.output_bytes
         for choice in choices:
             self._take_choice(choice)
-        reported = usage_in(value)
+        reports = isinstance(value.get("usage"), dict)
+        reported = usage_in(value) if reports else None
         # What was reported before this event does not hold what it brings.
         if reported is not None or self.output_bytes > before:
             self.usage = reported
-        if not choices and isinstance(value.get("usage"), dict) and not self._wants_usage:
-            return b""
-        return event.raw
+        return b"" if reports and not choices and not self._wants_usage else raw
 
     def _take_choice(self, choice: Mapping[str, Any]) -> None:
         index = choice.get("index", 0)
@@ -138,12 +139,6 @@ class StreamedAnswer:
         self.started = self.started or generated > 0
         if choice.get("finish_reason") is not None:
             self._closed.add(index)
-
-    def _take_error(self, value: Mapping[str, Any]) -> bytes:
-        """Keep an error and relay nothing of it: its words can hold what clients must not learn."""
-        error = error_in(value)
-        self.error = error.message if error else "the upstream sent an error"
-        return b""
 
 
 def _is_whole(data: bytes) -> bool:

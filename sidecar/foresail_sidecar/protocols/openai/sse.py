@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_EVENT_BYTES = 1 << 20
 
@@ -15,14 +15,12 @@ MOST_EVENT_BYTES = 1 << 20
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_END = 4
-# How nearly every event begins, with nothing but one line of data in it.
 _DATA = b"data: "
 _EMPTY_LINE = b"\n\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: its bytes with the empty line, its joined `data`, and its name. Comments alone give empty data.
 
     `data` is None for a piece of an event that is too large to be held: it can be relayed but not read.
@@ -49,10 +47,12 @@ class EventReader:
     def feed(self, chunk: bytes) -> Iterable[Event]:
         """Return the events that the chunk completes, to be iterated over before the next chunk."""
         if not self._buffer and chunk.endswith(_EMPTY_LINE) and b"\r" not in chunk:
+            if chunk.find(b"\n") == len(chunk) - len(_EMPTY_LINE) and chunk.startswith(_DATA):
+                # One event with one line of data, which is what nearly every chunk is.
+                return (Event(chunk, chunk[len(_DATA) : -len(_EMPTY_LINE)], b""),)
             *events, rest = chunk.split(_EMPTY_LINE)
             if not rest:
-                # Whole events, which is what most chunks are.
-                return [read_event(raw + _EMPTY_LINE) for raw in events]
+                return [_of_lines(lines) for lines in events]
         return self._cut(chunk)
 
     def _cut(self, chunk: bytes) -> Iterator[Event]:
@@ -83,10 +83,14 @@ class EventReader:
         return Event(raw, None, b"") if self._oversized else read_event(raw)
 
 
+def _of_lines(lines: bytes) -> Event:
+    """Return the event of lines that end with line feeds, and lack the empty one."""
+    raw = lines + _EMPTY_LINE
+    return Event(raw, lines[len(_DATA) :], b"") if lines.startswith(_DATA) and b"\n" not in lines else read_event(raw)
+
+
 def read_event(raw: bytes) -> Event:
     """Return the event of those bytes."""
-    if raw.startswith(_DATA) and raw.endswith(_EMPTY_LINE) and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
-        return Event(raw, raw[len(_DATA) : -2], b"")
     data, name = [], b""
     for line in _LINE_END.split(raw.removeprefix(_BYTE_ORDER_MARK)):
         field, _, value = line.partition(b":")
