@@ -26,7 +26,12 @@ def measure(bench: Bench, row: Row, calm: Figures) -> Figures:
     with bench.started(row) as target:
         if target.process is not None:
             check(bench, target)
-        flags = {"stream": True, "size": KILOBYTE, "seconds": bench.lengths.stream_seconds, "warm_up": CALM_CONNECTIONS}
+        flags: dict[str, Any] = {
+            "stream": True,
+            "size": KILOBYTE,
+            "seconds": bench.lengths.stream_seconds,
+            "warm_up": CALM_CONNECTIONS,
+        }
         flags |= expectation(target, _LAST)
         figures = commits(bench, row) | _first_bytes(bench, target, flags)
         bench.mock.set(**CHUNKS)

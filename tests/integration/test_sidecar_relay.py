@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 
+import httpx
 import pytest
 from tests.support.sidecar import model_of, running_sidecar, snapshot_of, upstream_of
 from tests.support.upstream import (
@@ -106,6 +108,23 @@ async def test_a_stream_is_relayed_while_the_upstream_is_still_at_work() -> None
         rest = [chunk async for chunk in pieces]
     assert first.choices[0].delta.content == "first"
     assert len(rest) == 1
+
+
+async def test_a_client_that_knows_no_chunks_gets_the_bare_events() -> None:
+    text = [event(piece("one")), event(piece("two")), event(piece("three", "stop")), DONE]
+    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "x"}], "stream": True}).encode()
+    async with (
+        running_upstream(streams(*text, seconds_between=0.02)) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+        asyncio.timeout(20),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(sidecar.url).port)
+        with contextlib.closing(writer):
+            writer.write(b"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0]
+    assert b"chunked" not in head.lower()
+    assert rest == b"".join(text)
 
 
 async def test_events_cut_anywhere_arrive_whole() -> None:

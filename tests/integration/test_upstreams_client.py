@@ -14,7 +14,8 @@ import uvloop
 from yarl import URL
 
 from foresail_api.pool import OutputLimitField
-from foresail_sidecar.upstreams.client import UpstreamAnswer, UpstreamClient
+from foresail_sidecar.upstreams.answer import UpstreamAnswer
+from foresail_sidecar.upstreams.client import UpstreamClient
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
 from foresail_sidecar.upstreams.targets import Target
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
@@ -58,7 +59,9 @@ async def answers_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 
 async def read_slowly(answer: UpstreamAnswer) -> None:
-    async for _ in answer.pieces():
+    ended = False
+    while not ended:
+        ended = await answer.deliver(lambda _: False)
         await asyncio.sleep(0.02)
 
 
@@ -121,3 +124,85 @@ def test_a_task_that_asked_is_gone_with_its_request_and_not_left_to_the_search_f
             assert runner.run(is_gone())
     finally:
         gc.enable()
+
+
+def streaming(*steps: bytes | float, connections: list[str] | None = None) -> Serve:
+    """Answer each request with these chunks; a number is a pause in seconds, and empty bytes end the connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if connections is not None:
+            connections.append("one")
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"{}")
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for step in steps:
+                    if isinstance(step, float):
+                        await asyncio.sleep(step)
+                    elif step:
+                        writer.write(b"%x\r\n%b\r\n" % (len(step), step))
+                    else:
+                        return
+                writer.write(b"0\r\n\r\n")
+
+    return serve
+
+
+async def test_pieces_come_one_by_one_and_the_connection_is_used_again() -> None:
+    connections: list[str] = []
+    came: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        came.append(piece)
+        return piece != b"b"
+
+    serve = streaming(b"a", 0.02, b"b", 0.02, b"c", 0.02, connections=connections)
+    async with listening(serve) as url, UpstreamClient() as client, asyncio.timeout(20):
+        for number in range(1, 4):
+            answer = await client.ask(target(url, PATIENT), [], b"{}")
+            assert not await answer.deliver(take)
+            assert came[-2:] == [b"a", b"b"]
+            assert await answer.deliver(take)
+            answer.close()
+            assert came == number * [b"a", b"b", b"c"]
+    assert len(connections) == 1
+
+
+async def test_the_idle_time_begins_anew_with_each_piece() -> None:
+    timeouts = UpstreamTimeouts(connect=300.0, first_byte=300.0, idle=0.4, total=300.0)
+    serve = streaming(b"a", 0.25, b"b", 0.25, b"c", 300.0)
+    came: list[bytes] = []
+    async with listening(serve) as url, UpstreamClient() as client, asyncio.timeout(20):
+        answer = await client.ask(target(url, timeouts), [], b"{}")
+        with pytest.raises(UpstreamFailure, match=r"sent nothing for 0\.4 s") as failed:
+            await answer.deliver(lambda piece: not came.append(piece))
+        answer.close()
+    assert (came, failed.value.kind) == ([b"a", b"b", b"c"], FailureKind.TIMED_OUT)
+
+
+async def test_the_total_ends_a_stream_that_never_pauses_for_long() -> None:
+    async with listening(streaming(*[b"a", 0.02] * 500)) as url, UpstreamClient() as client, asyncio.timeout(20):
+        deadline = asyncio.get_running_loop().time() + 0.3
+        answer = await client.ask(target(url, PATIENT), [], b"{}", deadline)
+        with pytest.raises(UpstreamFailure, match="took longer than 300 s"):
+            await answer.deliver(lambda _: True)
+        answer.close()
+
+
+async def test_an_upstream_that_breaks_off_is_told_after_what_it_sent() -> None:
+    came: list[bytes] = []
+    async with listening(streaming(b"a", 0.05, b"b", b"")) as url, UpstreamClient() as client, asyncio.timeout(20):
+        answer = await client.ask(target(url, PATIENT), [], b"{}")
+        with pytest.raises(UpstreamFailure, match="broke off its answer") as failed:
+            await answer.deliver(lambda piece: not came.append(piece))
+        answer.close()
+    assert (b"".join(came), failed.value.kind) == (b"ab", FailureKind.BROKEN)
+
+
+async def test_what_the_taker_raises_ends_the_reading_at_any_piece() -> None:
+    async with listening(streaming(b"a", 0.05, b"b", 300.0)) as url, UpstreamClient() as client, asyncio.timeout(20):
+        answer = await client.ask(target(url, PATIENT), [], b"{}")
+        with pytest.raises(UpstreamFailure, match="exceeds 1 bytes") as failed:
+            await answer.read(limit_bytes=1)
+        answer.close()
+    assert failed.value.kind == FailureKind.TOO_LARGE

@@ -1,4 +1,4 @@
-"""One attempt at one upstream over HTTP: sends the request, gives the answer piece by piece, bounds every wait.
+"""One attempt at one upstream over HTTP: sends the request, gives the head of the answer, bounds every wait.
 
 Owns the connections and turns every failure of theirs into an `UpstreamFailure`. It must not know bodies, nor what becomes of an answer.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
+from foresail_sidecar.upstreams.answer import UpstreamAnswer
 from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
 from foresail_sidecar.upstreams.headers import Field
 from foresail_sidecar.upstreams.targets import Target
@@ -73,68 +74,6 @@ class _CompleteRequest(aiohttp.ClientRequest):
         """Send the request: from here on the upstream's time runs, however much of its own the connection took."""
         _HEAD.get().connect()
         return await super().send(conn)
-
-
-class UpstreamAnswer:
-    """The head of an answer, and its body to be read once."""
-
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: UpstreamTimeouts, deadline: float) -> None:
-        self._response = response
-        self._timeouts = timeouts
-        self._deadline = deadline
-        self.status = response.status
-        self.headers: CIMultiDictProxy[str] = response.headers
-        self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; raise `UpstreamFailure` if it breaks off or pauses for too long."""
-        loop = asyncio.get_running_loop()
-        content, idle, now = self._response.content, self._timeouts.idle, loop.time
-        while True:
-            try:
-                piece = content.read_nowait()
-                if piece and now() >= self._deadline and not content.is_eof():
-                    # Where a client reads more slowly than the upstream sends, there is never anything to wait for.
-                    raise TimeoutError
-                if not piece and not content.is_eof():
-                    # Streams wait for every piece, and a timer costs a third of a scope.
-                    timer = loop.call_at(min(now() + idle, self._deadline), _give_up, content)
-                    try:
-                        piece = await content.readany()
-                    finally:
-                        timer.cancel()
-            except TimeoutError:
-                late = f"took longer than {self._timeouts.total:g} s" if now() >= self._deadline else ""
-                raise UpstreamFailure(
-                    FailureKind.TIMED_OUT, f"the upstream {late or f'sent nothing for {idle:g} s'}"
-                ) from None
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise UpstreamFailure(
-                    FailureKind.BROKEN, f"the upstream broke off its answer ({type(error).__name__})"
-                ) from None
-            if not piece:
-                return
-            yield piece
-
-    async def read(self, limit_bytes: int, take: Callable[[int], None] | None = None) -> bytes:
-        """Return the whole body; raise `UpstreamFailure` also if it is longer than `limit_bytes`.
-
-        `take` is told the length of each piece before it is kept; what it raises ends the reading.
-        """
-        pieces = []
-        length = 0
-        async for piece in self.pieces():
-            length += len(piece)
-            if length > limit_bytes:
-                raise UpstreamFailure(FailureKind.TOO_LARGE, f"the upstream's answer exceeds {limit_bytes} bytes")
-            if take is not None:
-                take(len(piece))
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        """Let go of the connection. Unless the body was read to its end, the upstream sees the connection close."""
-        self._response.close()
 
 
 class UpstreamClient:
@@ -232,11 +171,6 @@ class UpstreamClient:
                 FailureKind.BROKEN, "the upstream compressed its answer in a way that was not asked for"
             )
         return UpstreamAnswer(response, timeouts, deadline)
-
-
-def _give_up(content: aiohttp.StreamReader) -> None:
-    """End the wait for another piece."""
-    content.set_exception(TimeoutError())
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from typing import Final
 
 from foresail_sidecar.flow.outcomes import AttemptOutcome
 from foresail_sidecar.protocols.answers import AnswerMachine, EndingKind
-from foresail_sidecar.upstreams.client import UpstreamAnswer
+from foresail_sidecar.upstreams.answer import UpstreamAnswer
 from foresail_sidecar.upstreams.failures import UpstreamFailure
 
 MOST_STREAMS: Final = 64
@@ -47,11 +47,14 @@ class Drainer:
     async def _drain(
         self, answer: UpstreamAnswer, machine: AnswerMachine, end: Callable[[AttemptOutcome], None]
     ) -> None:
+        def feed(received: bytes) -> bool:
+            machine.feed(received)
+            return True
+
         outcome = AttemptOutcome.CLIENT_LEFT
         try:
             async with asyncio.timeout(self._seconds):
-                async for received in answer.pieces():
-                    machine.feed(received)
+                await answer.deliver(feed)
             complete = machine.finish().kind == EndingKind.COMPLETE
             outcome = AttemptOutcome.ANSWERED if complete else AttemptOutcome.BROKE
         except UpstreamFailure:

@@ -32,7 +32,7 @@ from foresail_sidecar.fronts.http.upstream_errors import AttemptFailed
 from foresail_sidecar.protocols import openai
 from foresail_sidecar.protocols.answers import AnswerMachine, EndingKind
 from foresail_sidecar.protocols.openai.bodies import UpstreamError
-from foresail_sidecar.upstreams.client import UpstreamAnswer
+from foresail_sidecar.upstreams.answer import UpstreamAnswer
 from foresail_sidecar.upstreams.failures import UpstreamFailure
 from foresail_sidecar.upstreams.headers import Field, merged, to_client, to_upstream
 from foresail_sidecar.upstreams.redaction import plain_word, redacted
@@ -174,9 +174,15 @@ class Forwarding:
     ) -> web.StreamResponse:
         stream = RelayedStream(self._stream_headers(attempt, answer), self._context.settings.stalled_client_seconds)
         model, failure = attempt.candidate.model, None
+        relayed = b""
+
+        def take(received: bytes) -> bool:
+            nonlocal relayed
+            relayed = b"".join(machine.feed(received))
+            return machine.error is None and (not relayed or stream.relay_at_once(relayed))
+
         try:
-            async for received in answer.pieces():
-                relayed = b"".join(machine.feed(received))
+            while not await answer.deliver(take):
                 if machine.error is not None and self.stream is None:
                     break  # nothing was sent yet, so the client gets a status instead of a stream
                 if relayed:

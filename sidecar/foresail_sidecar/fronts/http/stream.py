@@ -34,6 +34,7 @@ class RelayedStream(web.StreamResponse):
         self._stalled_seconds = stalled_seconds
         self._broken = False
         self._begun = False
+        self._chunked_body = False
         self._request: web.BaseRequest | None = None
 
     async def begin(self, request: web.BaseRequest) -> None:
@@ -44,24 +45,36 @@ class RelayedStream(web.StreamResponse):
         except ConnectionError:
             self._abandon()
             raise ClientLeft(self) from None
+        self._chunked_body = self.headers.get("Transfer-Encoding") == "chunked"
         # They are on their way, and a stream can last long.
         self.headers.clear()
 
+    def relay_at_once(self, piece: bytes) -> bool:
+        """Send a piece if nobody has to be waited for; return False, and send nothing, if `relay` is needed.
+
+        That is so for the first piece, which goes out with the head, of any size; for large ones; and where the client does not keep up
+        or is gone.
+        """
+        transport = self._request.transport if self._begun and self._request is not None else None
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        if len(piece) > _NEVER_WAITS_BYTES:
+            return False
+        if piece:
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked_body else piece)
+        return True
+
     async def relay(self, piece: bytes) -> None:
         """Send a piece now; raise `ClientLeft` if the client is gone or does not read."""
-        transport = self._request.transport if self._request is not None else None
+        if self.relay_at_once(piece):
+            return
         try:
-            # The head is of any size, and goes out with the first piece.
-            small = len(piece) <= _NEVER_WAITS_BYTES and self._begun
-            if small and transport is not None and not transport.get_write_buffer_size():
+            async with asyncio.timeout(self._stalled_seconds):
                 await self.write(piece)
-            else:
-                async with asyncio.timeout(self._stalled_seconds):
-                    await self.write(piece)
-                self._begun = True
         except (ConnectionError, TimeoutError):
             self._abandon()
             raise ClientLeft(self) from None
+        self._begun = True
 
     async def break_off(self, last_words: bytes) -> None:
         """Send what tells the client that the answer is not whole, and leave the body without its end."""
