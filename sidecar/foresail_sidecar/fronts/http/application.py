@@ -54,7 +54,7 @@ def create_application(
     memory = Memory(metrics or Metrics(), decision_log)
     in_flight = InFlight(settings.most_in_flight)
     buffered = BufferedBytes(settings.buffered_bytes)
-    application = web.Application(middlewares=[_errors_in_one_shape])
+    application = web.Application()
     application[CONTEXT] = Context(
         serving, settings, memory, UpstreamClient(), in_flight, buffered, ledgers or NoLedgers()
     )
@@ -64,11 +64,11 @@ def create_application(
         [
             web.post("/v1/chat/completions", complete_chat),
             web.post("/v1/route", explain_route),
-            web.get("/v1/models", list_models),
-            web.get("/v1/budgets", show_budgets),
-            web.get("/healthz", show_alive),
-            web.get("/readyz", show_ready),
-            web.get("/metrics", show_metrics),
+            web.get("/v1/models", _told(list_models)),
+            web.get("/v1/budgets", _told(show_budgets)),
+            web.get("/healthz", _told(show_alive)),
+            web.get("/readyz", _told(show_ready)),
+            web.get("/metrics", _told(show_metrics)),
         ]
     )
     return application
@@ -87,17 +87,16 @@ async def _finish_headers(request: web.Request, response: web.StreamResponse) ->
         response.headers["Connection"] = "close"
 
 
-@web.middleware
-async def _errors_in_one_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except Refused as refused:
-        return problem_response(refused.problem)
-    except web.HTTPException as raised:
-        allowed = raised.headers.get("Allow")
-        return problem_response(
-            errors.no_such_path(raised.status, raised.reason, request.method, request.path, allowed)
-        )
-    except Exception as error:
-        log_defect(_LOGGER, "request failed", error, path=request.path)
-        return problem_response(errors.failed(None))
+def _told(handler: Handler) -> Handler:
+    """Return a handler that answers also where this one raises."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return problem_response(refused.problem)
+        except Exception as error:
+            log_defect(_LOGGER, "request failed", error, path=request.path)
+            return problem_response(errors.failed(None))
+
+    return answer

@@ -1,6 +1,6 @@
 """What aiohttp answers and logs by itself, around the application: in our shape, and without the client's bytes.
 
-Owns the errors of connections. It must not know paths, nor what a request asks for.
+Owns the errors of connections, and what is said of paths that nobody serves. It must not know what a request asks for.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from foresail_sidecar.fronts.http.buffered import BufferedBytes
 from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
-
-_EXPECTATION_FAILED = 417
 
 # The library signs what it answers outside of the application, and it writes its name and version unless there is another.
 _SIGNATURE = {"Server": "foresail"}
@@ -63,10 +61,9 @@ class QuotelessConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer, in our words where the library refused an expectation before the application was asked."""
-        if resp.status == _EXPECTATION_FAILED and isinstance(resp, web.HTTPExpectationFailed):
-            # Whether the body comes is not known, so no request can follow.
-            resp = _last_answer(errors.expectation_failed())
+        """Send an answer, in our words where the library refused a request before a handler was asked."""
+        if isinstance(resp, web.HTTPException):
+            resp = _in_our_words(request, resp)
         # What its request held is free since the handler returned, and a slow client can take long to read it.
         with self._buffered.writing(_length(resp)):
             finished = await super().finish_response(request, resp, start_time)
@@ -85,6 +82,14 @@ class QuotelessConnection(web.RequestHandler):
             log_defect(_LOGGER, "connection failed", error)
         else:
             log(_LOGGER, logging.ERROR, "connection failed")
+
+
+def _in_our_words(request: web.BaseRequest, raised: web.HTTPException) -> web.Response:
+    if isinstance(raised, web.HTTPExpectationFailed):
+        # Whether the body comes is not known, so no request can follow.
+        return _last_answer(errors.expectation_failed())
+    allowed = raised.headers.get("Allow")
+    return problem_response(errors.no_such_path(raised.status, raised.reason, request.method, request.path, allowed))
 
 
 def _last_answer(problem: errors.Problem) -> web.Response:
