@@ -33,7 +33,8 @@ class WholeAnswer:
     """A JSON answer. It is held until its end, because its headers state what it cost; beyond 32 MiB it counts as cut."""
 
     def __init__(self) -> None:
-        self._body = bytearray()
+        self._chunks: list[bytes] = []
+        self._bytes = 0
         self._too_large = False
         self.usage: TokenCounts | None = None
         self.started = False
@@ -42,25 +43,27 @@ class WholeAnswer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Keep the bytes; nothing is relayed before the end."""
-        if len(self._body) + len(chunk) > MOST_BODY_BYTES:
+        if self._bytes + len(chunk) > MOST_BODY_BYTES:
             self._too_large = True
         else:
-            self._body += chunk
+            self._bytes += len(chunk)
+            self._chunks.append(chunk)
         self.started = self.started or bool(chunk)
         return []
 
     def finish(self) -> Ending:
         """Return the whole body as the rest, if it is one JSON object."""
-        value = None if self._too_large else _json(bytes(self._body))
+        body = b"".join(self._chunks)
+        value = None if self._too_large else _json(body)
         if not isinstance(value, dict):
             return Ending(EndingKind.CUT, b"")
         self.usage = usage_in(value)
         error = error_in(value)
         if error is not None:
             self.error = error.message
-            return Ending(EndingKind.ERROR, bytes(self._body), error.message)
+            return Ending(EndingKind.ERROR, body, error.message)
         self.output_bytes = sum(_generated_bytes(choice.get("message")) for choice in _choices(value))
-        return Ending(EndingKind.COMPLETE, bytes(self._body))
+        return Ending(EndingKind.COMPLETE, body)
 
 
 class StreamedAnswer:
@@ -71,8 +74,7 @@ class StreamedAnswer:
         self._choices = choices
         self._events = EventReader()
         self._done = False
-        self._open: set[Any] = set()
-        self._closed: set[Any] = set()
+        self._finished: dict[int, bool] = {}
         self.usage: TokenCounts | None = None
         self.started = False
         self.output_bytes = 0
@@ -92,7 +94,7 @@ class StreamedAnswer:
             # Nobody can read it, and yet it came.
             self.output_bytes += len(last.raw)
         # Of several choices, those to come may not have begun.
-        closed = len(self._closed) >= self._choices and self._closed >= self._open
+        closed = len(self._finished) >= self._choices and all(self._finished.values())
         if self.error is None and (self._done or closed):
             return Ending(EndingKind.COMPLETE, rest)
         kind = EndingKind.CUT if self.error is None else EndingKind.ERROR
@@ -133,12 +135,12 @@ class StreamedAnswer:
     def _take_choice(self, choice: Mapping[str, Any]) -> None:
         index = choice.get("index", 0)
         index = index if isinstance(index, int) else 0
-        self._open.add(index)
+        self._finished.setdefault(index, False)
         generated = _generated_bytes(choice.get("delta"))
         self.output_bytes += generated
         self.started = self.started or generated > 0
         if choice.get("finish_reason") is not None:
-            self._closed.add(index)
+            self._finished[index] = True
 
 
 def _is_whole(data: bytes) -> bool:
