@@ -80,8 +80,10 @@ async def test_a_stream_holds_nothing_of_its_prompt_once_a_piece_of_it_is_relaye
         message = {"role": "user", "content": "x" * 60 * KIB}
         body = {"model": "auto", "stream": True, "messages": [message]}
         async with sidecar.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            await anext(answer.aiter_bytes())
+            pieces = answer.aiter_bytes()
+            await anext(pieces)
             while_streamed = await held(sidecar)
+            gc.collect()  # what other tests left
             prompts = [each.text for each in gc.get_objects() if isinstance(each, NeutralRequest | ParsedChat)]
     assert while_streamed == 0
     assert prompts

@@ -83,11 +83,8 @@ class Attempts:
         fallback = self._snapshot.fallback
         self._context.retries.request(fallback.retry_budget_percent)
         places: Sequence[Place] = self._places()
-        chances = self._chances(places)
-        if not chances:
-            raise Refused(self._nobody_healthy(places))
         try:
-            chance = await self._admitted_in_time(chances, places)
+            chance = await self._admitted_in_time(self._chances(places), places)
         except NotAdmitted as said_no:
             record_not_admitted(self._exchange, said_no.refusal, said_no.left_out)
             raise Refused(limit_errors.refusal(said_no.refusal)) from None
@@ -106,8 +103,6 @@ class Attempts:
             step = RULES[failed.failure].step
             places = next_places(step, chance.place, places, other_models=fallback.other_models)
             chances = () if step == Step.RETURN else await self._following(chance, failed, places, number)
-            if not chances:
-                raise Refused(problem)
             try:
                 following = await self._admitted_in_time(chances, places)
             except NotAdmitted as said_no:
@@ -158,6 +153,8 @@ class Attempts:
         """Return what `_admitted` does if it can still be asked after the wait for it, else another one; None if nothing is left."""
         now = asyncio.get_running_loop().time
         for _ in range(_MOST_ADMISSIONS):
+            if not chances:
+                break
             chance = await self._admitted(chances)
             if self._can_be_asked(chance.target, now()):
                 return chance
@@ -165,8 +162,6 @@ class Attempts:
                 chance.reservation.settle(None, sent=False)
                 self._exchange.attempts.next_given_up()
             chances = self._chances(places)
-            if not chances:
-                break
         return None
 
     async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
