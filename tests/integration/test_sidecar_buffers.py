@@ -73,6 +73,7 @@ async def test_an_answer_that_would_exceed_the_total_is_refused_and_settled() ->
 
 
 async def test_a_stream_holds_nothing_of_its_prompt_once_a_piece_of_it_is_relayed() -> None:
+    gc.collect()  # of what earlier tests left
     async with (
         running_upstream(streams(event(piece("x")), then="hang")) as upstream,
         running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,

@@ -199,7 +199,7 @@ async def test_an_upstream_that_breaks_off_is_told_after_what_it_sent() -> None:
     assert (b"".join(came), failed.value.kind) == (b"ab", FailureKind.BROKEN)
 
 
-async def test_what_the_taker_raises_ends_the_reading_at_any_piece() -> None:
+async def test_an_answer_is_too_large_at_whichever_piece() -> None:
     async with listening(streaming(b"a", 0.05, b"b", 300.0)) as url, UpstreamClient() as client, asyncio.timeout(20):
         answer = await client.ask(target(url, PATIENT), [], b"{}")
         with pytest.raises(UpstreamFailure, match="exceeds 1 bytes") as failed:

@@ -30,24 +30,26 @@ class UpstreamAnswer:
     async def deliver(self, take: Callable[[bytes], bool]) -> bool:
         """Give each piece of the body to `take` as soon as it is there; return True at the end of the body, and False once `take` does.
 
-        After False, the next call goes on. Where nothing is there yet, `take` is called while this waits, by who receives: what it
-        raises is raised here. Raise `UpstreamFailure` if the body breaks off or pauses for too long.
+        After False, the next call goes on. Where nothing is there yet, `take` is called while this waits, by what receives: it must not
+        raise. Raise `UpstreamFailure` if the body breaks off or pauses for too long.
         """
         content, now = self._response.content, asyncio.get_running_loop().time
         try:
-            while piece := content.read_nowait():
-                if now() >= self._deadline and not content.is_eof():
-                    # Where a client reads more slowly than the upstream sends, there is never anything to wait for.
-                    raise TimeoutError
-                if not take(piece):
-                    return False
-            if content.is_eof():
-                return True
-            delivery = _Delivery(self._response, take, self._timeouts.idle, self._deadline)
-            try:
-                return not await delivery.stopped
-            finally:
-                delivery.end()
+            while True:
+                while piece := content.read_nowait():
+                    if now() >= self._deadline and not content.is_eof():
+                        # Where a client reads more slowly than the upstream sends, there is never anything to wait for.
+                        raise TimeoutError
+                    if not take(piece):
+                        return False
+                if content.is_eof():
+                    return True
+                delivery = _Delivery(self._response, take, self._timeouts.idle, self._deadline)
+                try:
+                    if await delivery.refused:
+                        return False
+                finally:
+                    delivery.end()
         except TimeoutError:
             late = now() >= self._deadline
             said = (
@@ -64,22 +66,21 @@ class UpstreamAnswer:
     async def read(self, limit_bytes: int, take: Callable[[int], None] | None = None) -> bytes:
         """Return the whole body; raise `UpstreamFailure` also if it is longer than `limit_bytes`.
 
-        `take` is told the length of each piece before it is kept; what it raises ends the reading.
+        `take` is told the length of each piece before the next one; what it raises ends the reading.
         """
         pieces: list[bytes] = []
         length = 0
 
         def keep(piece: bytes) -> bool:
-            nonlocal length
-            length += len(piece)
+            pieces.append(piece)
+            return False
+
+        while not await self.deliver(keep):
+            length += len(pieces[-1])
             if length > limit_bytes:
                 raise UpstreamFailure(FailureKind.TOO_LARGE, f"the upstream's answer exceeds {limit_bytes} bytes")
             if take is not None:
-                take(len(piece))
-            pieces.append(piece)
-            return True
-
-        await self.deliver(keep)
+                take(len(pieces[-1]))
         return b"".join(pieces)
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class UpstreamAnswer:
 class _Delivery(asyncio.Protocol):
     """Stands before the protocol of a connection, and gives what comes of a body to `take` without waking the task that waits.
 
-    That one waits for `stopped`: True once `take` returned False, False once the body has ended.
+    That one waits for `refused`: True once `take` returned False, False once no more comes, because the body has ended or broke.
     """
 
     __slots__ = (
@@ -103,7 +104,7 @@ class _Delivery(asyncio.Protocol):
         "_take",
         "_timer",
         "_transport",
-        "stopped",
+        "refused",
     )
 
     def __init__(
@@ -118,7 +119,7 @@ class _Delivery(asyncio.Protocol):
         self._idle = idle
         self._deadline = deadline
         self._last = self._loop.time()
-        self.stopped: asyncio.Future[bool] = self._loop.create_future()
+        self.refused: asyncio.Future[bool] = self._loop.create_future()
         self._timer = self._loop.call_at(min(self._last + idle, deadline), self._look)
         self._protocol = connection.protocol
         self._transport = connection.transport
@@ -148,21 +149,19 @@ class _Delivery(asyncio.Protocol):
         self._protocol.resume_writing()
 
     def _give(self) -> None:
-        stopped, content = self.stopped, self._content
-        if stopped.done():
+        refused, content = self.refused, self._content
+        if refused.done():
             return
-        try:
-            while piece := content.read_nowait():
-                if not self._take(piece):
-                    stopped.set_result(True)
-                    break
-            else:
-                self._last = self._loop.time()
-                if not content.is_eof():
-                    return
-                stopped.set_result(False)
-        except Exception as error:
-            stopped.set_exception(error)
+        more = content.exception() is None
+        while more and (piece := content.read_nowait()):
+            if not self._take(piece):
+                refused.set_result(True)
+                self.end()
+                return
+        if more and not content.is_eof():
+            self._last = self._loop.time()
+            return
+        refused.set_result(False)
         self.end()
 
     def _look(self) -> None:
