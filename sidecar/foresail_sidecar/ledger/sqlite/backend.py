@@ -32,6 +32,7 @@ from foresail_sidecar.ledger.interface import (
     Usage,
 )
 from foresail_sidecar.ledger.sqlite import generations, transactions
+from foresail_sidecar.ledger.sqlite.checkpoints import Checkpoints
 from foresail_sidecar.ledger.sqlite.schema import check_usable, connect, volatile_file_system
 from foresail_sidecar.ledger.sqlite.unit import Unit, begin
 
@@ -72,6 +73,7 @@ class SqliteLedger:
         self._faults: tuple[str, ...] = ()
         self._known: generations.Known | None = None
         self._cared_ms = 0
+        self._checkpoints = Checkpoints(path)
 
     async def reserve(self, request: ReserveRequest) -> Granted | Denied:
         """See `Ledger.reserve`."""
@@ -157,7 +159,16 @@ class SqliteLedger:
             batch = [work for work in batch if not work.done.cancelled()]
             if batch:
                 _resolve_later(self._commit(batch))
+                self._keep_log_short()
+        self._checkpoints.close()
         self._disconnect()
+
+    def _keep_log_short(self) -> None:
+        if self._connection is None:
+            return
+        # What was answered stands; nobody waits for this, and a failure shows in the next commit.
+        with contextlib.suppress(sqlite3.Error):
+            self._checkpoints.committed(self._connection)
 
     def _next_batch(self) -> tuple[list[_Work], bool]:
         first = self._queue.get()
@@ -228,6 +239,7 @@ class SqliteLedger:
             self._connection = connect(self._path, self._busy_seconds)
             # From here on, whoever begins a transaction waits for its turn.
             self._connection.execute("PRAGMA busy_timeout = 0")
+            self._checkpoints.take_over(self._connection)
             self._inode = self._path.stat().st_ino
             kind = volatile_file_system(self._path.parent)
             self._faults = () if kind is None else (f"LedgerNotDurable: the ledger's directory is on {kind}",)
