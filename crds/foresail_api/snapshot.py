@@ -124,10 +124,11 @@ class SnapshotPrice(Frozen):
 
     def prices_at(self, input_tokens: int) -> SnapshotTokenPrices:
         """Return the prices of a request that is billed so many input tokens of all kinds."""
-        chosen = self.tables[0][1]
-        if not self.tiers:
+        tables = self.tables
+        chosen = tables[0][1]
+        if len(tables) == 1:
             return chosen
-        for above, prices in self.tables[1:]:
+        for above, prices in tables[1:]:
             if input_tokens > above:
                 chosen = prices
         return chosen

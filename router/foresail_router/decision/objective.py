@@ -6,7 +6,6 @@ It must not know why a model is eligible, nor what happens where nothing was pre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import ceil
 
 from foresail_api.snapshot import SnapshotModel, SnapshotObjective, SnapshotPrice
@@ -68,8 +67,16 @@ def with_utilities(
     dearest = max((candidate.cost for candidate in candidates if candidate.cost is not None), default=0)
     reference = max(1, dearest if cost_reference is None else cost_reference)
     return tuple(
-        replace(candidate, utility=_quality(candidate) - weight * _cost_or(candidate, dearest) / reference)
-        for candidate in candidates
+        [
+            candidate.predicted(
+                candidate.estimate,
+                candidate.cost,
+                candidate.cost_p05,
+                candidate.cost_p95,
+                _quality(candidate) - weight * _cost_or(candidate, dearest) / reference,
+            )
+            for candidate in candidates
+        ]
     )
 
 

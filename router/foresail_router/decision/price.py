@@ -43,7 +43,8 @@ def cost_of(price: SnapshotPrice, counts: TokenCounts) -> int:
 def cost_nano(price: SnapshotPrice, input_tokens: int, output_tokens: int) -> int:
     """Return the cost of one attempt whose input is of no special kind, in nano-dollars."""
     prices = price.prices_at(input_tokens)
-    return min(MOST_NANO, _nano_dollars(input_tokens * prices.input + output_tokens * prices.output, price))
+    nano = _nano_dollars(input_tokens * prices.input + output_tokens * prices.output, price)
+    return nano if nano < MOST_NANO else MOST_NANO
 
 
 def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | None:
@@ -63,9 +64,11 @@ def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | N
 
 def worst_case(price: SnapshotPrice, bound: InputBound, choices: int, output_limit: int) -> int:
     """Return the most that an upstream can bill, in nano-dollars: every answer as long as its limit, at the dearest prices that can apply."""
-    tokens = choices * output_limit
-    dearest = [units + tokens * output for units, output in _dearest(price, bound)]
-    return _nano_dollars(dearest[0] if len(dearest) == 1 else max(dearest), price)
+    tokens, tables = choices * output_limit, price.tables
+    if len(tables) == 1:
+        prices = tables[0][1]
+        return _nano_dollars(_input_units(prices, bound, bound.total) + tokens * prices.output, price)
+    return _nano_dollars(max([units + tokens * output for units, output in _dearest(price, bound)]), price)
 
 
 def clamp_output_limit(
@@ -98,9 +101,6 @@ def _nano_dollars(units: int, price: SnapshotPrice) -> int:
 def _dearest(price: SnapshotPrice, bound: InputBound) -> list[tuple[int, int]]:
     """Return, for each tier that the input can fall into, the units that its input can cost there, and those of an output token."""
     total, tables = bound.total, price.tables
-    if len(tables) == 1:
-        prices = tables[0][1]
-        return [(_input_units(prices, bound, total), prices.output)]
     reached = []
     for index, (above, prices) in enumerate(tables):
         if index and above >= total:

@@ -68,6 +68,7 @@ class Candidate:
         cost: int | None = None,
         cost_p05: int | None = None,
         cost_p95: int | None = None,
+        utility: float | None = None,
     ) -> Candidate:
         """Return the candidate with what is predicted of it."""
         # Of each candidate of each request, and `replace` takes eight times as long.
@@ -84,7 +85,7 @@ class Candidate:
             cost,
             cost_p05,
             cost_p95,
-            self.utility,
+            utility,
         )
 
     @property

@@ -16,8 +16,6 @@ async def read_body(request: web.Request, limit_bytes: int, seconds: float, held
 
     Raise `Refused` if it is too large, with or without a declared length, too slow, or broken, or if all requests hold too much.
     """
-    if request.content_length is not None and request.content_length > limit_bytes:
-        raise Refused(errors.too_large(limit_bytes))
     content, pieces, length = request.content, list[bytes](), 0
     try:
         if content.is_eof():
@@ -25,6 +23,8 @@ async def read_body(request: web.Request, limit_bytes: int, seconds: float, held
             body = content.read_nowait()
             _keep(body, len(body), limit_bytes, held)
             return body
+        if request.content_length is not None and request.content_length > limit_bytes:
+            raise Refused(errors.too_large(limit_bytes))
         async with asyncio.timeout(seconds):
             while piece := await content.readany():
                 length += len(piece)

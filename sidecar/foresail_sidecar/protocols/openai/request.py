@@ -137,9 +137,12 @@ def _count(fields: dict[str, Any], name: str, most: int) -> int | None:
 
 
 def _output_limit(fields: dict[str, Any]) -> int | None:
-    limits = [_count(fields, name, _LARGEST_LIMIT) for name in _LIMIT_NAMES if name in fields]
-    named = [limit for limit in limits if limit is not None]
-    return min(named, default=None)
+    smallest = None
+    for name in _LIMIT_NAMES:
+        limit = _count(fields, name, _LARGEST_LIMIT)
+        if limit is not None and (smallest is None or limit < smallest):
+            smallest = limit
+    return smallest
 
 
 def _boolean(fields: dict[str, Any], name: str) -> bool:

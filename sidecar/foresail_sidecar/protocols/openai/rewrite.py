@@ -6,6 +6,8 @@ It must not know why a model or a limit was chosen.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from typing import Final
 
 from foresail_api.pool import OutputLimitField
 from foresail_sidecar.protocols.openai.fields import LIMIT_FIELDS
@@ -13,6 +15,9 @@ from foresail_sidecar.protocols.openai.request import ParsedChat
 from foresail_sidecar.protocols.openai.spans import Member
 
 _Edit = tuple[int, int, str]
+
+# Of the models that upstreams have, which are few.
+_NAMES_KEPT: Final = 256
 
 
 def rewrite(
@@ -23,7 +28,7 @@ def rewrite(
     A stream also asks for usage, unless `ask_usage` says that the upstream does not take that. Nothing else changes, not even white space.
     """
     named = parsed.members["model"]
-    edits = [(named.value_start, named.value_end, json.dumps(model))]
+    edits = [(named.value_start, named.value_end, _quoted(model))]
     added: list[str] = []
     _set_limit(parsed.members, LIMIT_FIELDS[limit_field], output_limit, edits, added)
     if ask_usage and parsed.neutral.stream and not parsed.wants_usage:
@@ -32,6 +37,11 @@ def rewrite(
         end = max(member.value_end for member in parsed.members.values())
         edits.append((end, end, "".join(f",{member}" for member in added)))
     return _spliced(parsed.text, edits).encode("utf-8")
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def _quoted(model: str) -> str:
+    return json.dumps(model)
 
 
 def _set_limit(members: dict[str, Member], name: str, limit: int, edits: list[_Edit], added: list[str]) -> None:
