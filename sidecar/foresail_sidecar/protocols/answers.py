@@ -5,10 +5,10 @@ It must not know any protocol's bodies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from foresail_api.values import value
 from foresail_router.decision.counts import TokenCounts
 
 
@@ -20,7 +20,7 @@ class EndingKind(StrEnum):
     ERROR = "Error"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ending:
     """The end of an answer: `rest` is what remains to be relayed, `error` the upstream's message, shortened, if it sent one."""
 

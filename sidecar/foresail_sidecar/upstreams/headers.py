@@ -70,20 +70,18 @@ def to_upstream(headers: Iterable[Field], named_in_connection: Iterable[str] = (
     Left out are hop-by-hop fields, those that `Connection` names (`named_in_connection`, its values), everything that carries or could
     carry a credential, and what says who the client is.
     """
-    named = _tokens(named_in_connection)
-    return [(name, value) for name, value in headers if _may_go_upstream(name) and name.lower() not in named]
+    return _unnamed([field for field in headers if _may_go_upstream(field[0])], named_in_connection)
 
 
 def to_client(headers: Iterable[Field], named_in_connection: Iterable[str] = ()) -> list[Field]:
     """Return the upstream's fields that may go to a client, repeated ones kept, without any `x-foresail-*` of its own."""
-    named = _tokens(named_in_connection)
-    return [(name, value) for name, value in headers if _may_go_to_client(name) and name.lower() not in named]
+    return _unnamed([field for field in headers if _may_go_to_client(field[0])], named_in_connection)
 
 
 def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:
     """Return `own` and all of `passed` that `own` does not name; names are compared without case."""
     taken = {name.lower() for name in own}
-    return [*own.items(), *(field for field in passed if field[0].lower() not in taken)]
+    return [*own.items(), *[field for field in passed if field[0].lower() not in taken]]
 
 
 # Requests and answers have the same few names over and over.
@@ -103,5 +101,6 @@ def _may_go_to_client(name: str) -> bool:
     return low not in _HOP_BY_HOP and low not in _ANSWER_PRIVATE and not low.startswith(OWN_PREFIX)
 
 
-def _tokens(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(token.strip().lower() for value in values for token in value.split(","))
+def _unnamed(fields: list[Field], named_in_connection: Iterable[str]) -> list[Field]:
+    named = {token.strip().lower() for value in named_in_connection for token in value.split(",")} - _HOP_BY_HOP
+    return [field for field in fields if field[0].lower() not in named] if named else fields

@@ -21,7 +21,7 @@ def usage_in(value: Mapping[str, Any]) -> TokenCounts | None:
     usage = value.get("usage")
     if not isinstance(usage, dict):
         return None
-    prompt, completion, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    prompt, completion, total = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
     if not _is_count(prompt) or not _is_count(completion):
         return None
     details = _mapping(usage, "prompt_tokens_details")
