@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import worst_case
 from foresail_sidecar.flow.admit import Admission, Admitted, NotAdmitted
 from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, PolicyBudget, RefusalReason
+from foresail_sidecar.flow.lazily import Lazily
 from foresail_sidecar.flow.limits import LimitRefusal, Limits
 from foresail_sidecar.flow.offers import Offer, offer_of
 from foresail_sidecar.flow.settle import Settlement
@@ -215,6 +216,32 @@ async def test_concurrent_attempts_never_hold_more_than_the_budget(ledger: Ledge
     assert sum(isinstance(one, Admitted) for one in ended) == 10
     assert sum(isinstance(one, NotAdmitted) for one in ended) == 30
     assert await used(ledger, budgets) == (0, 10 * WORST)
+
+
+async def test_other_offers_are_looked_at_only_where_the_first_was_too_much(ledger: LedgerClient) -> None:
+    budgets, admission, seen = budgets_of(WORST + INPUT), Admission(), list[str]()
+
+    def looked_at() -> Iterator[Offer]:
+        for offer in offers_of(DEAR, CHEAP):
+            seen.append(offer.candidate.model)
+            yield offer
+
+    admitted = []
+    for number in range(3):
+        admitted.append(await admission.admit(ledger, budgets, "", ASKED, Lazily(looked_at()), str(number)))
+        seen.append("")
+    assert [one.candidate.model for one in admitted] == ["dear", "cheap", "cheap"]
+    assert seen == ["dear", "", "dear", "cheap", "", "dear", "cheap", ""]
+    for one in admitted:
+        settle(one, None)
+    await used_at_last(ledger, budgets, (0, 0))
+    for number in range(2):
+        seen.clear()
+        again = await admission.admit(ledger, budgets, "", ASKED, Lazily(looked_at()), f"again-{number}")
+        assert again.candidate.model == "dear"
+        settle(again, None)
+        await used_at_last(ledger, budgets, (0, 0))
+    assert seen == ["dear"]
 
 
 async def test_without_budgets_nothing_is_asked(ledger: LedgerClient) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Final
@@ -84,6 +84,8 @@ class Admission:
         self._randomness = randomness
         self._most_waiting = most_waiting
         self._waiting = 0
+        # Whether the first offer was too much the last time, so that the others are asked for at once.
+        self._scarce = False
 
     async def admit(
         self,
@@ -94,37 +96,49 @@ class Admission:
         offers: Sequence[Offer],
         attempt_id: str,
     ) -> Admitted:
-        """Return the first offer for which every budget and its upstream's limits have room; raise `NotAdmitted` where there is none."""
+        """Return the first offer for which every budget and its upstream's limits have room; raise `NotAdmitted` where there is none.
+
+        While there is room for first offers, the others are not even looked at.
+        """
         if not budgets and not offers[0].claims:
             return Admitted(0, offers[0].candidate)
         if ledger is None:
             return _without_ledger(None, budgets, tenant, offers, attempt_id, None)
-        asked_for = _asked_for(offers)
-        asked = [offers[number] for number in asked_for]
+        reserve = partial(ledger.reserve, attempt_id, partial(budgets.claims, tenant))
+        answer: Granted | Denied | None = None
         try:
-            answer = await self._reserve(ledger, budgets, tenant, asked, attempt_id)
+            if not self._scarce:
+                answer = await reserve((_option(offers[0]),))
+                if isinstance(answer, Granted):
+                    candidate = granted(request, offers[0], answer.amount)
+                    return Admitted(0, candidate, Reservation(ledger, answer.receipt))
+                self._scarce = True
+            asked_for = _asked_for(offers)
+            asked = [offers[number] for number in asked_for]
+            options = tuple([_option(offer) for offer in asked])
+            if answer is None or len(options) > 1:
+                answer = await reserve(options)
+            answer = await self._with_waits(answer, partial(reserve, options))
         except LedgerError as error:
             return _without_ledger(ledger, budgets, tenant, offers, attempt_id, error)
+        if isinstance(answer, Denied):
+            raise NotAdmitted(refusal_of(answer, budgets, tenant, asked), refused_models(answer, asked))
+        self._scarce = answer.option > 0
         candidate = granted(request, asked[answer.option], answer.amount)
         left_out = passed_over(answer, budgets.claims(tenant, answer.now_ms), asked) if answer.option else {}
         number = asked_for[answer.option]
         return Admitted(number, candidate, Reservation(ledger, answer.receipt), left_out=left_out)
 
-    async def _reserve(
-        self, ledger: LedgerClient, budgets: Budgets, tenant: str, offers: Sequence[Offer], attempt_id: str
-    ) -> Granted:
-        options = tuple([Option(offer.wanted, offer.least, offer.overdraws, offer.claims) for offer in offers])
-        claims = partial(budgets.claims, tenant)
-        answer = await ledger.reserve(attempt_id, claims, options)
+    async def _with_waits(
+        self, answer: Granted | Denied, reserve: Callable[[], Awaitable[Granted | Denied]]
+    ) -> Granted | Denied:
         for seconds in _WAITS_SECONDS:
-            if isinstance(answer, Granted):
-                return answer
-            if self._waiting >= self._most_waiting or not is_worth_waiting(answer, _LONGEST_WAIT_MS):
+            if isinstance(answer, Granted) or self._waiting >= self._most_waiting:
+                break
+            if not is_worth_waiting(answer, _LONGEST_WAIT_MS):
                 break
             await self._wait(seconds)
-            answer = await ledger.reserve(attempt_id, claims, options)
-        if isinstance(answer, Denied):
-            raise NotAdmitted(refusal_of(answer, budgets, tenant, offers), refused_models(answer, offers))
+            answer = await reserve()
         return answer
 
     async def _wait(self, seconds: float) -> None:
@@ -133,6 +147,10 @@ class Admission:
             await asyncio.sleep(seconds * (1 + self._randomness()) / 2)
         finally:
             self._waiting -= 1
+
+
+def _option(offer: Offer) -> Option:
+    return Option(offer.wanted, offer.least, offer.overdraws, offer.claims)
 
 
 def _settled(measure: Measure, settlement: Settlement | None, *, sent: bool) -> int:

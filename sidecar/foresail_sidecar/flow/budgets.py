@@ -113,6 +113,11 @@ class Budgets:
         return bool(self.each)
 
     @property
+    def overdraw(self) -> bool:
+        """Whether one of them lets the cheapest model go on when it is used up."""
+        return any(budget.cheapest for budget in self.each)
+
+    @property
     def enforced(self) -> bool:
         """Whether one of them can refuse anything."""
         return any(budget.rule.enforced for budget in self.each)

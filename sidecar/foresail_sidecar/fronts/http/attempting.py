@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -23,7 +23,8 @@ from foresail_router.decision.objective import by_cost
 from foresail_router.decision.types import Candidate
 from foresail_sidecar.flow.admit import NotAdmitted, Reservation
 from foresail_sidecar.flow.failures import RULES, Failure, Place, Step, next_places
-from foresail_sidecar.flow.offers import offer_of
+from foresail_sidecar.flow.lazily import Lazily
+from foresail_sidecar.flow.offers import Offer, offer_of
 from foresail_sidecar.flow.record import (
     Exchange,
     record_admission,
@@ -122,12 +123,14 @@ class Attempts:
         return tuple(place for model in models for place in self._considered.served.places[model])
 
     def _chances(self, places: Sequence[Place]) -> Sequence[_Chance]:
-        """Return the places that are healthy, have time left, and whose model the rest of the cap affords.
+        return Lazily(self._found(places))
+
+    def _found(self, places: Sequence[Place]) -> Iterator[_Chance]:
+        """Yield the places that are healthy, have time left, and whose model the rest of the cap affords.
 
         Behind an upstream without limits no other one of its model is needed, for they all cost the same, and without budgets nobody
         at all.
         """
-        found: list[_Chance] = []
         enough: set[str] = set()
         now = asyncio.get_running_loop().time()
         for place in places:
@@ -139,12 +142,11 @@ class Attempts:
             candidate, model = self._affordable(place.model), self._snapshot.model(place.model)
             if candidate is None or model is None:
                 continue
-            found.append(_Chance(place, model, candidate, target))
+            yield _Chance(place, model, candidate, target)
             if not self._policy.limits.apply_to(place.model, place.upstream):
                 enough.add(place.model)
                 if not self._policy.budgets:
-                    break
-        return found
+                    return
 
     def _can_be_asked(self, target: Target, now: float) -> bool:
         return self._context.health.available(target.key) and now < self._began + target.timeouts.total
@@ -166,35 +168,37 @@ class Attempts:
 
     async def _admitted(self, chances: Sequence[_Chance]) -> _Chance:
         """Return the first chance for which budgets and limits have room, reserved; raise `NotAdmitted` if there is none."""
-        budgets, limits, exchange = self._policy.budgets, self._policy.limits, self._exchange
-        first = chances[0].place
-        if not budgets and not limits.apply_to(first.model, first.upstream):
+        budgets, exchange, first = self._policy.budgets, self._exchange, chances[0].place
+        if not budgets and not self._policy.limits.apply_to(first.model, first.upstream):
             return chances[0]
-        request, decision = self._considered.parsed.neutral, self._considered.decision
-        eligible = [candidate for candidate in decision.candidates if candidate.model in decision.order]
-        cheapest = by_cost(eligible)[0].model
-        offers = [
-            offer_of(
-                request,
-                chance.model,
-                chance.candidate,
-                overdraws=chance.place.model == cheapest,
-                upstream=chance.place.upstream,
-                claims=limits.claims(request, chance.candidate, chance.place.upstream),
-            )
-            for chance in chances
-        ]
         admitted = await self._context.admission.admit(
             self._context.ledgers.of(self._policy.state),
             budgets,
             exchange.tenant or "",
-            request,
-            offers,
+            self._considered.parsed.neutral,
+            Lazily(self._offers(chances)),
             exchange.attempts.next_id,
         )
         record_admission(self._context.memory, exchange, admitted)
         chance = chances[admitted.number]
         return _Chance(chance.place, chance.model, admitted.candidate, chance.target, admitted.reservation)
+
+    def _offers(self, chances: Sequence[_Chance]) -> Iterator[Offer]:
+        request, decision = self._considered.parsed.neutral, self._considered.decision
+        overdraws = None
+        if self._policy.budgets.overdraw:
+            eligible = [candidate for candidate in decision.candidates if candidate.model in decision.order]
+            overdraws = by_cost(eligible)[0].model
+        for chance in chances:
+            place, candidate = chance.place, chance.candidate
+            yield offer_of(
+                request,
+                chance.model,
+                candidate,
+                overdraws=place.model == overdraws,
+                upstream=place.upstream,
+                claims=self._policy.limits.claims(request, candidate, place.upstream),
+            )
 
     def _affordable(self, name: str) -> Candidate | None:
         """Return the decision's candidate, its limit lowered to what earlier attempts left of the cap; None if that is too little."""
