@@ -1,4 +1,4 @@
-"""Runs scripts on a Redis: many calls of one moment in one round trip, each with a deadline.
+"""Runs scripts on a Redis: many calls of one moment in one round trip, each round trip with a deadline.
 
 It owns connections, pipelining and the translation of every failure into `LedgerUnavailable`. It must not know what the
 scripts mean.
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool, Redis, SSLConnection
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
@@ -83,6 +83,7 @@ class Calls:
         if settings.trust is not None:
             options |= {"connection_class": _TrustingConnection, "trust": settings.trust}
         self._redis = Redis.from_pool(ConnectionPool(**options))
+        self._idle: list[AbstractConnection] = []
         self._waiting: deque[_Call] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._scheduled = False
@@ -91,8 +92,10 @@ class Calls:
     async def script(self, script: Script, key: str, arguments: Sequence[Argument]) -> object:
         """Run a script over one key and return its answer.
 
+        Whoever calls bounds the wait for a turn, which is there only while four round trips are under way.
+
         Raises:
-            LedgerUnavailable: no answer within the deadline, or an error in its place.
+            LedgerUnavailable: no answer within the deadline of the round trip, or an error in its place.
         """
         return await self._call(_Call(("EVALSHA", script.digest, 1, key, *arguments), script, _future()))
 
@@ -107,6 +110,7 @@ class Calls:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
         self._fail(self._waiting, LedgerUnavailable("the ledger is closed"))
+        await self._let_go()
         await self._redis.aclose()
 
     async def _call(self, call: _Call) -> object:
@@ -119,11 +123,7 @@ class Calls:
             # At the end of this turn of the loop, so that all calls of the turn share a round trip.
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
-        try:
-            with Deadline(self._deadline):
-                return await call.answer
-        except TimeoutError:
-            raise LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms") from None
+        return await call.answer
 
     def _send(self) -> None:
         self._scheduled = False
@@ -148,8 +148,7 @@ class Calls:
                 missing = await self._exchange(batch)
                 if missing:
                     scripts = {call.script.digest: call.script for call in missing if call.script is not None}
-                    for script in scripts.values():
-                        await self._redis.script_load(script.source)
+                    await self._round_trip([("SCRIPT", "LOAD", script.source) for script in scripts.values()])
                     self._fail(await self._exchange(missing), LedgerUnavailable("Redis lost the scripts again"))
         except TimeoutError:
             self._fail(batch, LedgerUnavailable(f"Redis did not answer within {self._deadline * 1000:.0f} ms"))
@@ -161,7 +160,7 @@ class Calls:
 
     async def _exchange(self, batch: Sequence[_Call]) -> list[_Call]:
         """Send all and hand out the answers; returns the calls whose script the server does not know."""
-        answers = await self._round_trip(batch)
+        answers = await self._round_trip([call.words for call in batch])
         missing: list[_Call] = []
         for call, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NoScriptError):
@@ -174,26 +173,48 @@ class Calls:
                 call.answer.set_result(answer)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
             # A server that became a replica: the address may lead to the new primary by now.
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            await self._let_go()
         return missing
 
-    async def _round_trip(self, batch: Sequence[_Call]) -> list[object]:
+    async def _round_trip(self, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
         """Send all at once and read one answer each; an error that the server answers stands in its place."""
         # The library's own pipeline packs each argument in Python, which costs more than all the rest of a call.
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self._connection()
         answers: list[object] = []
         try:
             # The stub of `pack_command` forgets that a command has more than one word.
-            await connection.send_packed_command([pack_command(call.words) for call in batch])  # type: ignore[arg-type]
-            for _ in batch:
+            await connection.send_packed_command([pack_command(words) for words in commands])  # type: ignore[arg-type]
+            for _ in commands:
                 try:
                     answers.append(await connection.read_response())
                 except ResponseError as error:
                     answers.append(error)
-        finally:
-            await pool.release(connection)
+        except BaseException:
+            await self._redis.connection_pool.release(connection)
+            raise
+        self._idle.append(connection)
         return answers
+
+    async def _connection(self) -> AbstractConnection:
+        """Return the connection that was used last, where the server has not closed it, else one of the pool.
+
+        To give a connection back to the pool and to take it out again costs as much as to send and to read.
+        """
+        pool = self._redis.connection_pool
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_connected and not await connection.can_read():
+                return connection
+            await pool.release(connection)
+        taken: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        return taken
+
+    async def _let_go(self) -> None:
+        """Close what nobody uses now."""
+        pool = self._redis.connection_pool
+        while self._idle:
+            await pool.release(self._idle.pop())
+        await pool.disconnect(inuse_connections=False)
 
     @staticmethod
     def _fail(calls: Sequence[_Call] | deque[_Call], error: LedgerUnavailable) -> None:
