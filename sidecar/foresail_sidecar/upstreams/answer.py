@@ -91,7 +91,7 @@ class UpstreamAnswer:
 class _Delivery(asyncio.Protocol):
     """Stands before the protocol of a connection, and gives what comes of a body to `take` without waking the task that waits.
 
-    That one waits for `refused`: True once `take` returned False, False once no more comes, because the body has ended or broke.
+    Nothing of the body is there that was not read. The task waits for `refused`: True once `take` returned False, False once no more comes, because the body has ended or broke.
     """
 
     __slots__ = (
@@ -101,6 +101,7 @@ class _Delivery(asyncio.Protocol):
         "_last",
         "_loop",
         "_protocol",
+        "_read",
         "_take",
         "_timer",
         "_transport",
@@ -115,6 +116,7 @@ class _Delivery(asyncio.Protocol):
             raise aiohttp.ClientConnectionError
         self._loop = asyncio.get_running_loop()
         self._content = response.content
+        self._read = response.content.total_bytes
         self._take = take
         self._idle = idle
         self._deadline = deadline
@@ -152,15 +154,18 @@ class _Delivery(asyncio.Protocol):
         refused, content = self.refused, self._content
         if refused.done():
             return
-        more = content.exception() is None
-        while more and (piece := content.read_nowait()):
-            if not self._take(piece):
-                refused.set_result(True)
-                self.end()
+        if content.exception() is None:
+            # To ask for more than there is costs as much as to read it.
+            while content.total_bytes > self._read:
+                piece = content.read_nowait()
+                self._read += len(piece)
+                if not self._take(piece):
+                    refused.set_result(True)
+                    self.end()
+                    return
+            if not content.is_eof():
+                self._last = self._loop.time()
                 return
-        if more and not content.is_eof():
-            self._last = self._loop.time()
-            return
         refused.set_result(False)
         self.end()
 

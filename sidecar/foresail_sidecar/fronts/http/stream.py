@@ -9,7 +9,7 @@ import asyncio
 
 from aiohttp import web
 
-# With nothing unsent before it, so little is below what a connection buffers, and writing it waits for nobody.
+# So little unsent is below what a connection buffers, and writing it waits for nobody.
 _NEVER_WAITS_BYTES = 16 * 1024
 
 
@@ -33,13 +33,12 @@ class RelayedStream(web.StreamResponse):
             self.headers.add(name, value)
         self._stalled_seconds = stalled_seconds
         self._broken = False
-        self._begun = False
         self._chunked_body = False
-        self._request: web.BaseRequest | None = None
+        self._transport: asyncio.Transport | None = None
 
     async def begin(self, request: web.BaseRequest) -> None:
         """Send the head. After this, an error can only be told inside of the stream."""
-        self._request = request
+        self._transport = request.transport
         try:
             await self.prepare(request)
         except ConnectionError:
@@ -52,13 +51,12 @@ class RelayedStream(web.StreamResponse):
     def relay_at_once(self, piece: bytes) -> bool:
         """Send a piece if nobody has to be waited for; return False, and send nothing, if `relay` is needed.
 
-        That is so for the first piece, which goes out with the head, of any size; for large ones; and where the client does not keep up
-        or is gone.
+        That is so for large pieces, and where the client does not keep up or is gone.
         """
-        transport = self._request.transport if self._begun and self._request is not None else None
-        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return False
-        if len(piece) > _NEVER_WAITS_BYTES:
+        if transport.get_write_buffer_size() + len(piece) > _NEVER_WAITS_BYTES:
             return False
         if piece:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked_body else piece)
@@ -74,7 +72,6 @@ class RelayedStream(web.StreamResponse):
         except (ConnectionError, TimeoutError):
             self._abandon()
             raise ClientLeft(self) from None
-        self._begun = True
 
     async def break_off(self, last_words: bytes) -> None:
         """Send what tells the client that the answer is not whole, and leave the body without its end."""
@@ -87,8 +84,8 @@ class RelayedStream(web.StreamResponse):
         # Nobody reads: what is still buffered must not keep the connection.
         self._broken = True
         self.force_close()
-        if self._request is not None and self._request.transport is not None:
-            self._request.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the end of the body, unless the stream was broken off. Called by aiohttp when the handler returns."""

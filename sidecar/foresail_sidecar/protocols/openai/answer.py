@@ -174,6 +174,6 @@ def _generated_bytes(part: Any) -> int:
         total = 0
         for name, value in part.items():
             if name not in _NOT_GENERATED:
-                total += _generated_bytes(value)
+                total += len(value) if type(value) is str and value.isascii() else _generated_bytes(value)
         return total
     return 0
