@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from foresail_api.pool import Capability, OutputLimitField
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai import parse_request, rewrite
+from foresail_sidecar.protocols.openai.fields import LIMIT_FIELDS, SIMPLE
 
 
 def body(**fields: Any) -> bytes:
@@ -44,6 +45,16 @@ def test_reads_what_the_decision_needs() -> None:
     assert parsed.wants_usage
     assert parsed.neutral.required == frozenset()
     assert parsed.neutral.unpriceable is None
+
+
+READ_OF_EVERY_REQUEST = {"messages", "model", "stream", "stream_options", "n", "best_of", *LIMIT_FIELDS.values()}
+
+
+@pytest.mark.parametrize("name", sorted(SIMPLE - READ_OF_EVERY_REQUEST))
+def test_a_closer_look_at_fields_that_need_none_finds_nothing(name: str) -> None:
+    simple = {name: {"any": ["value"]}}
+    # Null asks for nothing, but this field is one that is looked at.
+    assert parse_request(body(**simple)).neutral == parse_request(body(**simple, parallel_tool_calls=None)).neutral
 
 
 def test_the_representation_of_a_parsed_request_holds_no_prompt() -> None:

@@ -56,7 +56,7 @@ def decide(
     `limits` are those under which `eliminate` gave the candidates. `pressure_percent` raises the weight of costs; from 100 on, the cheapest answers.
     """
     predicted = [
-        _with_prediction(request, model, candidate, estimates)
+        candidate if candidate.elimination is not None else _with_prediction(request, model, candidate, estimates)
         for model, candidate in zip(snapshot.models, candidates, strict=True)
     ]
     objective = pressed(snapshot.objective, pressure_percent)
@@ -128,8 +128,6 @@ def _with_prediction(
     request: NeutralRequest, model: SnapshotModel, candidate: Candidate, estimates: Mapping[str, Estimate] | None
 ) -> Candidate:
     """Return the candidate with its predicted cost, or out if the cap would cut off more than half of its answers."""
-    if candidate.elimination is not None:
-        return candidate
     estimate = None if estimates is None else estimates.get(candidate.model)
     priced = with_predicted_cost(candidate, model, request.choices, estimate)
     if estimate is None:

@@ -48,8 +48,8 @@ def decode(body: bytes) -> str:
 
 def read_object(text: str) -> dict[str, Member]:
     """Return the members of the one JSON object that is the text; raise `BadRequest` for anything else."""
-    members, end = read_members(text, _skip(text, 0))
-    if _skip(text, end) != len(text):
+    members, end = read_members(text, 0 if text.startswith("{") else _skip(text, 0))
+    if end != len(text) and _skip(text, end) != len(text):
         raise broken(f"there is more after the end of the object, at character {end}; send one object")
     return members
 
