@@ -26,7 +26,10 @@ _NANO_PER_MICRO_DOLLAR = 1000
 
 def cost_of(price: SnapshotPrice, counts: TokenCounts) -> int:
     """Return the cost of one attempt in nano-dollars, at most `MOST_NANO`. The counts are those of all answers to the prompt together."""
-    prices = price.prices_at(counts.input_tokens)
+    total = counts.input_tokens
+    if counts.plain == total:
+        return cost_nano(price, total, counts.output_tokens)
+    prices = price.prices_at(total)
     units = (
         counts.plain * prices.input
         + counts.cached * prices.cached_input
