@@ -14,7 +14,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from foresail_api.budgets import CalendarUnit
-from foresail_sidecar.ledger.interface import CalendarSpan, Held, RollingSpan, Span
+from foresail_sidecar.ledger.interface import CalendarSpan, RollingSpan, Span
 
 _HOUR = 3600
 _BUCKETS = 60
@@ -37,14 +37,15 @@ def slot_of(span: Span, now_ms: int) -> tuple[int, int | None] | None:
     """Return the start of the window or bucket that holds now and the moment when what it holds counts no longer
     (None: never); None if no window holds now.
     """
-    match span:
-        case CalendarSpan(windows):
-            return next(((start, end) for start, end in windows if start <= now_ms < end), None)
-        case RollingSpan(span_ms, bucket_ms):
-            start = now_ms - now_ms % bucket_ms
-            return start, start + bucket_ms + span_ms
-        case Held():
-            return 0, None
+    if isinstance(span, CalendarSpan):
+        for window in span.windows:
+            if window[0] <= now_ms < window[1]:
+                return window
+        return None
+    if isinstance(span, RollingSpan):
+        start = now_ms - now_ms % span.bucket_ms
+        return start, start + span.bucket_ms + span.span_ms
+    return 0, None
 
 
 def _dated(unit: CalendarUnit, zone: ZoneInfo, now: int) -> tuple[tuple[int, int], ...]:

@@ -94,7 +94,7 @@ def reserve(unit: Unit, request: ReserveRequest) -> Granted | Denied:
             standing = known[claim.account]
             # Another option may have claimed another amount of the same account.
             standings.append(standing if standing.claim is claim else replace(standing, claim=claim))
-        short = [_shortage(number, option, each) for each in standings if _lacks(each, option)]
+        short = [lacking for each in standings if (lacking := _shortage(number, option, each)) is not None]
         if not short:
             return _take(unit, request, number, standings)
         shortages += short
@@ -195,18 +195,13 @@ def _standing(unit: Unit, claim: Claim) -> _Standing:
     return _Standing(claim, slot, ends, spent, reserved, leaves, max(each.sequence for each in counted))
 
 
-def _needed(claim: Claim, option: Option) -> int:
-    return option.least if claim.measure == Measure.MONEY else claim.amount
-
-
-def _lacks(standing: _Standing, option: Option) -> bool:
-    needed = _needed(standing.claim, option)
-    return standing.claim.enforced and needed > 0 and standing.free(option) < needed
-
-
-def _shortage(number: int, option: Option, standing: _Standing) -> Shortage:
+def _shortage(number: int, option: Option, standing: _Standing) -> Shortage | None:
+    """Return what an account lacks for an option, None if it has room."""
     claim = standing.claim
-    needed, top = _needed(claim, option), standing.top(option)
+    needed = option.least if claim.measure == Measure.MONEY else claim.amount
+    if not claim.enforced or not needed or standing.free(option) >= needed:
+        return None
+    top = standing.top(option)
     return Shortage(
         number, claim.account, claim.measure, top, standing.spent, standing.reserved, needed, standing.usage_ends
     )
@@ -222,12 +217,19 @@ def _take(unit: Unit, request: ReserveRequest, number: int, standings: Sequence[
         taken = amount if claim.measure == Measure.MONEY else claim.amount
         entries.append(Entry(claim.account, standing.slot.slot, claim.measure, taken, standing.rolling))
         standing.take(taken)
-    unit.touch(*(standing.slot for standing in standings))
+    unit.touch([standing.slot for standing in standings])
     for standing in standings:
         standing.sequence = unit.header.sequence
     due = unit.now_ms + request.lease_ms
-    record = Record(request.attempt_id, State.RESERVED, due, unit.header.generation, tuple(entries))
-    record.option, record.granted = number, amount
+    record = Record(
+        request.attempt_id,
+        State.RESERVED,
+        due,
+        unit.header.generation,
+        tuple(entries),
+        option=number,
+        granted=amount,
+    )
     unit.keep(record)
     return _granted(unit, record, standings)
 
@@ -262,13 +264,11 @@ def _settle_one(unit: Unit, settled: Settled) -> list[Slot]:
 
 def _change(unit: Unit, entries: Sequence[Entry], *, give_back: bool, spend: Sequence[int]) -> list[Slot]:
     """Change the slots of the entries; return those that are windows of their own."""
-    changes = [
-        (entry, unit.slot(entry.account, entry.slot_ms), spent) for entry, spent in zip(entries, spend, strict=True)
-    ]
-    for entry, slot, spent in changes:
+    slots = [unit.slot(entry.account, entry.slot_ms) for entry in entries]
+    for entry, slot, spent in zip(entries, slots, spend, strict=True):
         if give_back:
             slot.reserved = max(0, slot.reserved - entry.amount)
         if entry.measure != Measure.SLOTS:
             slot.spent = min(MOST, max(0, slot.spent + spent))
-    unit.touch(*(slot for _, slot, _ in changes))
-    return [slot for entry, slot, _ in changes if not entry.rolling]
+    unit.touch(slots)
+    return [slot for entry, slot in zip(entries, slots, strict=True) if not entry.rolling]
