@@ -113,7 +113,11 @@ class Calls:
             await self._restore(failed.generation)
             self.availability = Availability.CLOSED
             failed = LedgerClosed(_CLOSED_SECONDS)
-        raise failed
+        try:
+            raise failed
+        finally:
+            # The error knows this frame: as a circle both, and the request, would be left to the search for garbage.
+            failed = None
 
     def _failed(self, failed: LedgerError) -> None:
         if isinstance(failed, LedgerUnavailable):

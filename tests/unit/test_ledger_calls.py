@@ -1,0 +1,51 @@
+"""A call to a ledger that fails leaves nothing behind, however many fail together."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+from tests.support.ledgers import LedgerCounts
+
+from foresail_sidecar.ledger.calls import Calls
+from foresail_sidecar.ledger.interface import LedgerClosed, LedgerError
+
+SECONDS = 0.02
+
+
+async def is_closed() -> None:
+    raise LedgerClosed(1.0)
+
+
+async def never_answers() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def nothing_to_restore(generation: int) -> None:
+    raise AssertionError(generation)
+
+
+@pytest.mark.parametrize("operation", [is_closed, never_answers])
+def test_an_error_is_gone_with_its_call_and_not_left_to_the_search_for_garbage(
+    operation: Callable[[], Awaitable[None]],
+) -> None:
+    async def failed_call() -> weakref.ref[LedgerError]:
+        try:
+            await Calls(SECONDS, LedgerCounts(), nothing_to_restore).made("Reserve", operation)
+        except LedgerError as error:
+            return weakref.ref(error)
+        raise AssertionError("the call did not fail")
+
+    async def is_gone() -> bool:
+        return (await failed_call())() is None
+
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(is_gone())
+    finally:
+        gc.enable()
