@@ -82,17 +82,22 @@ class StreamedAnswer:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the bytes of the events that the chunk completes."""
-        return [relayed for event in self._events.feed(chunk) if (relayed := self._take(*event))]
+        relayed = []
+        for raw, data, name in self._events.feed(chunk):
+            if kept := self._take(raw, data, name):
+                relayed.append(kept)
+        return relayed
 
     def finish(self) -> Ending:
         """Say how the stream ended. What is left of an event that was cut is not relayed, so that it cannot pass for one."""
         inside = self._events.inside_event
-        last = self._events.finish()
-        whole = last is not None and last.data is not None and _is_whole(last.data)
-        rest = self._take(*last) if last is not None and (whole or inside) else b""
-        if last is not None and not (whole or inside):
+        raw, data, name = self._events.finish() or (b"", b"", b"")
+        rest = b""
+        if inside or (data is not None and _is_whole(data)):
+            rest = self._take(raw, data, name)
+        else:
             # Nobody can read it, and yet it came.
-            self.output_bytes += len(last.raw)
+            self.output_bytes += len(raw)
         # Of several choices, those to come may not have begun.
         closed = len(self._finished) >= self._choices and all(self._finished.values())
         if self.error is None and (self._done or closed):
@@ -103,12 +108,11 @@ class StreamedAnswer:
     def _take(self, raw: bytes, data: bytes | None, name: bytes) -> bytes:
         if self.error is not None:
             return b""  # what follows an error could make the answer look whole
-        if data is None:
-            self.started = True
-            self.output_bytes += len(raw)
-            self.usage = None
-            return raw
         if not data:
+            if data is None:
+                self.started = True
+                self.output_bytes += len(raw)
+                self.usage = None
             return raw
         if data.strip() == _DONE:
             self._done = True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 MOST_EVENT_BYTES = 1 << 20
 
@@ -20,15 +19,9 @@ _EMPTY_LINE = b"\n\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
-    """One event: its bytes with the empty line, its joined `data`, and its name. Comments alone give empty data.
-
-    `data` is None for a piece of an event that is too large to be held: it can be relayed but not read.
-    """
-
-    raw: bytes
-    data: bytes | None
-    name: bytes
+# One event: its bytes with the empty line, its joined data, and its name. Comments alone give empty data; it is None for a piece of an
+# event that is too large to be held, which can be relayed but not read. A bare tuple, because there is one for every few bytes.
+Event = tuple[bytes, bytes | None, bytes]
 
 
 class EventReader:
@@ -49,7 +42,7 @@ class EventReader:
         if not self._buffer and chunk.endswith(_EMPTY_LINE) and b"\r" not in chunk:
             if chunk.find(b"\n") == len(chunk) - len(_EMPTY_LINE) and chunk.startswith(_DATA):
                 # One event with one line of data, which is what nearly every chunk is.
-                return (Event(chunk, chunk[len(_DATA) : -len(_EMPTY_LINE)], b""),)
+                return ((chunk, chunk[len(_DATA) : -len(_EMPTY_LINE)], b""),)
             *events, rest = chunk.split(_EMPTY_LINE)
             if not rest:
                 return [_of_lines(lines) for lines in events]
@@ -63,14 +56,14 @@ class EventReader:
                 break  # a LF that belongs to this end may follow
             raw = bytes(self._buffer[start : match.end()])
             start = self._searched = match.end()
-            yield Event(raw, None, b"") if self._oversized else read_event(raw)
+            yield (raw, None, b"") if self._oversized else read_event(raw)
             self._oversized = False
         del self._buffer[:start]
         self._searched = max(0, len(self._buffer) - _LONGEST_END)
         if len(self._buffer) > MOST_EVENT_BYTES:
             keep = _LONGEST_END
             self._oversized = True
-            yield Event(bytes(self._buffer[:-keep]), None, b"")
+            yield (bytes(self._buffer[:-keep]), None, b"")
             del self._buffer[:-keep]
             self._searched = 0
 
@@ -80,13 +73,13 @@ class EventReader:
         self._buffer.clear()
         if not raw:
             return None
-        return Event(raw, None, b"") if self._oversized else read_event(raw)
+        return (raw, None, b"") if self._oversized else read_event(raw)
 
 
 def _of_lines(lines: bytes) -> Event:
     """Return the event of lines that end with line feeds, and lack the empty one."""
     raw = lines + _EMPTY_LINE
-    return Event(raw, lines[len(_DATA) :], b"") if lines.startswith(_DATA) and b"\n" not in lines else read_event(raw)
+    return (raw, lines[len(_DATA) :], b"") if lines.startswith(_DATA) and b"\n" not in lines else read_event(raw)
 
 
 def read_event(raw: bytes) -> Event:
@@ -98,4 +91,4 @@ def read_event(raw: bytes) -> Event:
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
-    return Event(raw, b"\n".join(data), name)
+    return (raw, b"\n".join(data), name)
