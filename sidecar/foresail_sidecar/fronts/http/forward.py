@@ -207,9 +207,10 @@ class Forwarding:
             # Until here, whatever went wrong could still be answered as an error with a status of its own.
             self.stream = stream
             self._first_byte(attempt)
-            await stream.begin(self._request)
+            await stream.begin(self._request, piece)
             self._forget_request()
-        await stream.relay(piece)
+        else:
+            await stream.relay(piece)
 
     def _forget_request(self) -> None:
         """Let go of what only another attempt would need: a stream can last long, and its prompt be large."""

@@ -27,6 +27,9 @@ class RelayedStream(web.StreamResponse):
     Once broken off, the body stays without its end on the wire, which every HTTP client can tell from a whole answer.
     """
 
+    # aiohttp then writes the head together with the first piece.
+    _send_headers_immediately = False
+
     def __init__(self, headers: list[tuple[str, str]], stalled_seconds: float) -> None:
         super().__init__(status=200)
         for name, value in headers:
@@ -36,14 +39,10 @@ class RelayedStream(web.StreamResponse):
         self._chunked_body = False
         self._transport: asyncio.Transport | None = None
 
-    async def begin(self, request: web.BaseRequest) -> None:
-        """Send the head. After this, an error can only be told inside of the stream."""
+    async def begin(self, request: web.BaseRequest, piece: bytes) -> None:
+        """Send the head and the first piece. After this, an error can only be told inside of the stream."""
         self._transport = request.transport
-        try:
-            await self.prepare(request)
-        except ConnectionError:
-            self._abandon()
-            raise ClientLeft(self) from None
+        await self._send(piece, request)
         self._chunked_body = self.headers.get("Transfer-Encoding") == "chunked"
         # They are on their way, and a stream can last long.
         self.headers.clear()
@@ -64,14 +63,8 @@ class RelayedStream(web.StreamResponse):
 
     async def relay(self, piece: bytes) -> None:
         """Send a piece now; raise `ClientLeft` if the client is gone or does not read."""
-        if self.relay_at_once(piece):
-            return
-        try:
-            async with asyncio.timeout(self._stalled_seconds):
-                await self.write(piece)
-        except (ConnectionError, TimeoutError):
-            self._abandon()
-            raise ClientLeft(self) from None
+        if not self.relay_at_once(piece):
+            await self._send(piece)
 
     async def break_off(self, last_words: bytes) -> None:
         """Send what tells the client that the answer is not whole, and leave the body without its end."""
@@ -79,6 +72,16 @@ class RelayedStream(web.StreamResponse):
         self.force_close()
         if last_words:
             await self.relay(last_words)
+
+    async def _send(self, piece: bytes, request: web.BaseRequest | None = None) -> None:
+        try:
+            async with asyncio.timeout(self._stalled_seconds):
+                if request is not None:
+                    await self.prepare(request)
+                await self.write(piece)
+        except (ConnectionError, TimeoutError):
+            self._abandon()
+            raise ClientLeft(self) from None
 
     def _abandon(self) -> None:
         # Nobody reads: what is still buffered must not keep the connection.
