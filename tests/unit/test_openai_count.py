@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes, texts_bytes
+from foresail_sidecar.protocols.openai.count import STANDING_ALONE, json_bytes, printed_bytes, text_bytes, texts_bytes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -32,7 +32,19 @@ def test_bytes_of_a_text(text: str, expected: int) -> None:
     assert text_bytes(text) == expected
 
 
-TEXTS = st.text() | st.text('a"\\\x00\n\x7fé\ud800\u0301\u00bd', max_size=5)
+def test_no_character_that_stands_alone_combines_with_ascii() -> None:
+    characters = [chr(code) for code in range(0x80, 0x110000)]
+    alone = set(filter(STANDING_ALONE.fullmatch, characters))
+    assert not any(map(unicodedata.combining, alone))
+    decomposed = [unicodedata.normalize("NFD", character) for character in characters]
+    assert not alone & {parts[1] for parts in decomposed if len(parts) > 1 and parts[0].isascii()}
+
+
+TEXTS = (
+    st.text()
+    | st.text("ab ’“—é½ﬁ\u0301Åжй😀\ufe0f", max_size=30)
+    | st.text('a"\\\x00\n\x7fé\ud800\u0301\u00bd', max_size=5)
+)
 
 
 @given(st.lists(st.fixed_dictionaries({"role": TEXTS, "content": TEXTS}), min_size=1, max_size=4))

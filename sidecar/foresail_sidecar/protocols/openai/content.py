@@ -12,7 +12,7 @@ from typing import Any
 from foresail_api.pool import Capability
 from foresail_sidecar.protocols.errors import BadRequest
 from foresail_sidecar.protocols.openai.caching import CACHE_MARK, is_cache_mark
-from foresail_sidecar.protocols.openai.count import json_bytes, printed_bytes, text_bytes, texts_bytes
+from foresail_sidecar.protocols.openai.count import is_unicode, json_bytes, printed_bytes, text_bytes, texts_bytes
 from foresail_sidecar.protocols.openai.fields import MEDIA_PARTS, MESSAGE_FIELDS, TEXT_PARTS
 from foresail_sidecar.protocols.openai.media import is_held_audio, is_held_image
 from foresail_sidecar.protocols.openai.quoting import json_type
@@ -39,7 +39,7 @@ class Conversation:
     def text(self) -> str:
         """What the router reads: the last user message, or all texts where there is none; valid Unicode."""
         text = "\n".join(self.other_texts) if self.user_text is None else self.user_text
-        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+        return text if text.isascii() or is_unicode(text) else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_messages(messages: list[Any]) -> Conversation:

@@ -6,10 +6,11 @@ It must not know which fields of a body count.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +19,14 @@ _HTML_MARKS = "<>&'"
 _ESCAPE_BYTES = len(r"\u0026")
 # Normalising sorts combining marks in quadratic time; this many take a few milliseconds at worst.
 _MOST_MARKS = 2000
+
+_ASCII = bytes(range(128))
+# Where more of a text is something else, to look for it takes as long as to look at everything.
+_MOST_OTHERS = 0.3
+STANDING_ALONE: Final = re.compile(
+    "[\x80-\u02ff\u0370-\u0482\u048a-\u0590\u2000-\u206f\u20a0-\u20bf\u2100-\u2bff\ufe00-\ufe0f\U0001f000-\U0001faff]*"
+)
+"""Characters of which none combines with one before it, as far as that is ASCII."""
 
 
 _unescaped = json.JSONEncoder(ensure_ascii=False)
@@ -52,7 +61,28 @@ def texts_bytes(objects: Sequence[Mapping[str, str]]) -> int:
     except orjson.JSONEncodeError:  # half of a surrogate pair
         return json_bytes(objects)
     spaces = 4 * len(objects) - 1
-    return spaces + (len(printed) if printed.isascii() else text_bytes(printed.decode()))
+    if printed.isascii() or _is_surely_normal(printed):
+        return spaces + len(printed)
+    return spaces + text_bytes(printed.decode())
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text has no half of a surrogate pair."""
+    try:
+        orjson.dumps(text)
+    except orjson.JSONEncodeError:
+        return False
+    return True
+
+
+def _is_surely_normal(utf8: bytes) -> bool:
+    """Return whether a text is its own NFKC form; also False where that would take a look at all of it."""
+    # Most that is no ASCII are some quotes, dashes, accented letters and emoji, which combine with no ASCII before them.
+    others = utf8.translate(None, _ASCII)
+    if len(others) > len(utf8) * _MOST_OTHERS:
+        return False
+    text = others.decode()
+    return STANDING_ALONE.fullmatch(text) is not None and unicodedata.is_normalized("NFKC", text)
 
 
 def printed_bytes(value: Any) -> int:
