@@ -6,7 +6,7 @@ Raises `BadRequest` in the words of the body's fields. It must not know models, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from foresail_api.pool import Capability
 from foresail_router.decision.types import NeutralRequest
@@ -28,6 +28,8 @@ from foresail_sidecar.protocols.openai.unbounded import what_is_unbounded
 MOST_CHOICES = 128
 _LARGEST_LIMIT = 2**53
 _LIMIT_NAMES = tuple(LIMIT_FIELDS.values())
+# One for all, since nearly all requests need none.
+_NOTHING: Final = frozenset[Capability]()
 _NO_REASONING = frozenset({None, "none"})
 
 
@@ -64,11 +66,12 @@ def _parse(text: str) -> ParsedChat:
     stream = _boolean(fields, "stream")
     wants_usage = _wants_usage(fields)
     simple = fields.keys() <= SIMPLE
+    required = conversation.required if simple else conversation.required | _required(fields)
     neutral = NeutralRequest(
         model=model,
         text=conversation.text,
         input_bytes=conversation.input_bytes + (0 if simple else _other_prompt_bytes(fields)),
-        required=frozenset(conversation.required if simple else conversation.required | _required(fields)),
+        required=frozenset(required) if required else _NOTHING,
         output_limit=_output_limit(fields),
         choices=max(_count(fields, "n", MOST_CHOICES) or 1, _count(fields, "best_of", MOST_CHOICES) or 1),
         stream=stream,
