@@ -29,6 +29,7 @@ from foresail_sidecar.serving.announcement import announcement
 from foresail_sidecar.serving.keeping import Keeper
 from foresail_sidecar.serving.ledgers import Ledgers
 from foresail_sidecar.serving.plan import Plan
+from foresail_sidecar.serving.trimming import Trimmer, trim_heap
 from foresail_sidecar.telemetry.decision_log import STDOUT, DecisionLog
 from foresail_sidecar.telemetry.logs import logging_to_stderr
 from foresail_sidecar.telemetry.metrics import Metrics
@@ -74,9 +75,15 @@ async def run(plan: Plan, routers: Routers, *, announce: Callable[[str], None], 
         # What was made until now stays for good. Looking through it again in every full collection held up requests for 25 ms.
         gc.collect()
         gc.freeze()
+        # Reading modules and manifests leaves up to 16 MB free.
+        trim_heap()
         # What a request makes is gone with it, almost all without this search; at the usual 700 it took a twentieth of the CPU.
         gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
-        for task in [reloader.run(), keeper.run(), *([_show_readings(application)] if shared else [])]:
+        trimmer = Trimmer(application[CONTEXT].buffered, trim_heap)
+        for task in [
+            *(reloader.run(), keeper.run(), trimmer.run()),
+            *([_show_readings(application)] if shared else []),
+        ]:
             stack.callback(asyncio.create_task(task).cancel)
         await ending.wait()
         holder.draining = True

@@ -17,9 +17,15 @@ class BufferedBytes:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
+        self._most = 0
 
     def __len__(self) -> int:
         return self._held
+
+    def most(self) -> int:
+        """Return the most that was held at a time since this was last asked."""
+        most, self._most = self._most, self._held
+        return most
 
     def holding(self) -> Held:
         """Return what one request counts its bytes with; to be used as a context manager, after which they are free again."""
@@ -27,18 +33,23 @@ class BufferedBytes:
 
     def writing(self, length: int) -> Held:
         """Count an answer that is there already, also above the limit, until the end of the context that is returned."""
-        self._held += length
+        self._add(length)
         return Held(self, length)
 
     def take(self, length: int) -> None:
         """Count `length` bytes more; raise `Refused`, and count none, where they would exceed the limit."""
         if self._held + length > self._limit:
             raise Refused(errors.overloaded())
-        self._held += length
+        self._add(length)
 
     def free(self, length: int) -> None:
         """Count `length` bytes no longer."""
         self._held -= length
+
+    def _add(self, length: int) -> None:
+        self._held += length
+        if self._held > self._most:
+            self._most = self._held
 
 
 class Held:

@@ -1,0 +1,48 @@
+"""Gives memory back to the system that many or large bodies have left free.
+
+Owns when that is done. It must not know requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+from typing import Final
+
+from foresail_sidecar.fronts.http.buffered import BufferedBytes
+from foresail_sidecar.fronts.http.settings import MEBIBYTE
+
+_LOOK_SECONDS: Final = 1.0
+# On the way, bodies are there several times. Once they are free, small objects between them keep the allocator from giving them back.
+_MANY_BYTES: Final = 2 * MEBIBYTE
+_FEW_BYTES: Final = MEBIBYTE // 2
+
+
+class Trimmer:
+    """Looks every second whether much was held and no longer is, and then calls `trim`."""
+
+    def __init__(self, buffered: BufferedBytes, trim: Callable[[], None]) -> None:
+        self._buffered = buffered
+        self._trim = trim
+        self._most = 0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Trim if it is time to. That takes about a millisecond for ten mebibytes, and so waits until few requests hold anything."""
+        self._most = max(self._most, self._buffered.most())
+        if self._most >= _MANY_BYTES and len(self._buffered) <= _FEW_BYTES:
+            self._most = 0
+            self._trim()
+
+
+def trim_heap() -> None:
+    """Give the free pages of the C library's heap back to the system. Does nothing where the library is not glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
