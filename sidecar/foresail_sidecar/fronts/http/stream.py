@@ -32,8 +32,7 @@ class RelayedStream(web.StreamResponse):
 
     def __init__(self, headers: list[tuple[str, str]], stalled_seconds: float) -> None:
         super().__init__(status=200)
-        for name, value in headers:
-            self.headers.add(name, value)
+        self.headers.extend(headers)
         self._stalled_seconds = stalled_seconds
         self._broken = False
         self._chunked_body = False
