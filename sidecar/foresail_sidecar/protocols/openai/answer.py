@@ -93,7 +93,7 @@ class StreamedAnswer:
         inside = self._events.inside_event
         raw, data, name = self._events.finish() or (b"", b"", b"")
         rest = b""
-        if inside or (data is not None and _is_whole(data)):
+        if inside or (data and _is_whole(data)):
             rest = self._take(raw, data, name)
         else:
             # Nobody can read it, and yet it came.
