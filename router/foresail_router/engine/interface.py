@@ -5,11 +5,12 @@ Owns the plain, serialisable values that cross that seam. It must not know artif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from foresail_api.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Estimate:
     """What the router foresees of one model's answer to one prompt.
 
@@ -26,7 +27,7 @@ class Estimate:
     output_tokens_p50: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScoreRequest:
     """Texts to be scored for some models by one artifact, within `deadline_seconds` from now."""
 
@@ -36,7 +37,7 @@ class ScoreRequest:
     deadline_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ScoreResult:
     """One tuple of estimates per text, in the order of `ScoreRequest.models`."""
 

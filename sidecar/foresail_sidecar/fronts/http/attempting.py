@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -17,6 +16,7 @@ from aiohttp import web
 
 from foresail_api.reasons import Elimination
 from foresail_api.snapshot import SnapshotModel
+from foresail_api.values import value
 from foresail_router.decision.conditions import effective_cap
 from foresail_router.decision.eliminate import capped
 from foresail_router.decision.objective import by_cost
@@ -47,7 +47,7 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 _MOST_ADMISSIONS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Chance:
     """A place that can be asked now, and the candidate with the output limit that the rest of the cap leaves."""
 
