@@ -43,7 +43,7 @@ from foresail_sidecar.telemetry.logs import log_defect
 _LOGGER = logging.getLogger(__name__)
 
 _MOST_IN_A_CALL: Final = 500
-_MOST_REVISIONS: Final = 10_000
+_MOST_REVISIONS: Final = 1_000
 _MOST_ABANDONED: Final = 10_000
 _MOST_NOTES: Final = 64
 _CLOSING_SECONDS: Final = 5.0
