@@ -31,14 +31,17 @@ class Trimmer:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            self.look()
+            if self.is_time():
+                # It takes milliseconds where there is much to give back, and does without the interpreter.
+                await asyncio.to_thread(self._trim)
 
-    def look(self) -> None:
-        """Trim if it is time to. That takes about a millisecond for ten mebibytes, and so waits until few requests hold anything."""
+    def is_time(self) -> bool:
+        """Return whether to trim now: after much was held, once few requests hold anything. Says so once."""
         self._most = max(self._most, self._buffered.most())
-        if self._most >= _MANY_BYTES and len(self._buffered) <= _FEW_BYTES:
-            self._most = 0
-            self._trim()
+        if self._most < _MANY_BYTES or len(self._buffered) > _FEW_BYTES:
+            return False
+        self._most = 0
+        return True
 
 
 def trim_heap() -> None:
