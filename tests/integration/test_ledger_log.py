@@ -74,8 +74,28 @@ async def reserve_on(ledger: SqliteLedger) -> None:
 async def test_a_file_that_is_gone_is_not_made_again_by_a_round(tmp_path: Path) -> None:
     path = tmp_path / "gone.sqlite3"
     rounds = checkpoints.Checkpoints(path)
-    with closing(sqlite3.connect(":memory:")) as connection:
-        for _ in range(ROUND):
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE one (number INTEGER)")
+        for number in range(ROUND):
+            connection.execute("INSERT INTO one VALUES (?)", (number,))
             rounds.committed(connection)
     rounds.close()
     assert not path.exists()
+
+
+async def test_commits_that_write_nothing_begin_no_round(tmp_path: Path) -> None:
+    """A round on a log that was moved to its end already is what releases of SQLite before 3.51.3 must be kept from."""
+    path = tmp_path / "ledger.sqlite3"
+    ledger = SqliteLedger(path)
+    await reserve_until_begun(ledger, path, 1)
+    before = times_begun(path)
+    for _ in range(5 * ROUND):
+        await ledger.status()
+    await reserve(ledger, 1_000_000)
+    assert times_begun(path) <= before + 1
+    for _ in range(5 * ROUND):
+        await ledger.status()
+    begun = times_begun(path)
+    await reserve(ledger, 1_000_001)
+    assert times_begun(path) == begun
+    await ledger.close()

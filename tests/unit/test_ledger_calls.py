@@ -11,8 +11,8 @@ import pytest
 import uvloop
 from tests.support.ledgers import LedgerCounts
 
-from foresail_sidecar.ledger.calls import Calls
-from foresail_sidecar.ledger.interface import LedgerClosed, LedgerError
+from foresail_sidecar.ledger.calls import RESTORE, Calls
+from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerError, LedgerUnavailable
 
 SECONDS = 0.02
 
@@ -49,3 +49,11 @@ def test_an_error_is_gone_with_its_call_and_not_left_to_the_search_for_garbage(
             assert runner.run(is_gone())
     finally:
         gc.enable()
+
+
+async def test_a_loss_while_it_is_restored_is_told_to_who_restores_and_not_restored_inside_of_that() -> None:
+    async def loses() -> None:
+        raise DataLost(7)
+
+    with pytest.raises(LedgerUnavailable, match="lost data again"):
+        await Calls(1.0, LedgerCounts(), nothing_to_restore).made(RESTORE, loses)

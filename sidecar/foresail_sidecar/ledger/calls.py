@@ -16,6 +16,8 @@ from foresail_sidecar.ledger.deadline import Deadline
 from foresail_sidecar.ledger.deliveries import DeliveryMetrics
 from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerError, LedgerUnavailable
 
+RESTORE: Final = "Restore"
+
 _CLOSED_SECONDS: Final = 3.0
 
 Parameters = ParamSpec("Parameters")
@@ -110,14 +112,20 @@ class Calls:
         self._failed(failed)
         self._metrics.called(operation, seconds, type(failed).__name__.removeprefix("Ledger"))
         if isinstance(failed, DataLost):
-            await self._restore(failed.generation)
-            self.availability = Availability.CLOSED
-            failed = LedgerClosed(_CLOSED_SECONDS)
+            failed = await self._restored(operation, failed)
         try:
             raise failed
         finally:
             # The error knows this frame: as a circle both, and the request, would be left to the search for garbage.
             failed = None
+
+    async def _restored(self, operation: str, lost: DataLost) -> LedgerError:
+        if operation == RESTORE:
+            # Who restores waits for this call, and would wait for itself.
+            return LedgerUnavailable("the ledger lost data again while it was restored")
+        await self._restore(lost.generation)
+        self.availability = Availability.CLOSED
+        return LedgerClosed(_CLOSED_SECONDS)
 
     def _failed(self, failed: LedgerError) -> None:
         if isinstance(failed, LedgerUnavailable):

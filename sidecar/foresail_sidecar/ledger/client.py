@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from foresail_sidecar.ledger.calls import Availability, Calls, LedgerMetrics
+from foresail_sidecar.ledger.calls import RESTORE, Availability, Calls, LedgerMetrics
 from foresail_sidecar.ledger.deliveries import Deliveries
 from foresail_sidecar.ledger.interface import (
     MOST,
@@ -251,7 +251,7 @@ class LedgerClient:
                 return
             unsettled = [settled.receipt for settled in self._deliveries.undelivered() if settled.revision == 1]
             live = [(receipt, self._pace.lease_ms) for receipt in (*self._live.values(), *unsettled) if receipt.entries]
-            await self._calls.made("Restore", self._ledger.restore, self._seen.for_restore(), live)
+            await self._calls.made(RESTORE, self._ledger.restore, self._seen.for_restore(), live)
             self._restored = self._generation = generation
 
     async def _beat_on(self) -> None:

@@ -69,7 +69,7 @@ class Calls:
             "password": settings.password,
             "protocol": 2,
             "decode_responses": False,
-            # One more than the batches in flight: the check of durability has its own.
+            # One more than there are batches in flight.
             "max_connections": _MOST_CONNECTIONS + 1,
             # Reading ends with the deadline of its batch.
             "socket_timeout": None,

@@ -7,10 +7,15 @@ commit, every thousand pages: that commit, and all who wait for it, took as long
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Final
+
+from foresail_sidecar.telemetry.logs import log_defect
+
+_LOGGER = logging.getLogger(__name__)
 
 _COMMITS_IN_A_ROUND: Final = 500
 # A process that shares the file ends its turn within that time, or the log begins anew in a later round.
@@ -23,8 +28,11 @@ class Checkpoints:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._changes = 0
         self._commits = 0
         self._begun = threading.Event()
+        self._under_way = False
+        self._over = False
         self._moved = False
         self._ends = False
         self._thread: threading.Thread | None = None
@@ -34,16 +42,21 @@ class Checkpoints:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def committed(self, connection: sqlite3.Connection) -> None:
-        """Count a commit. There are rounds of two steps: almost all is moved while others commit, the rest while nobody does.
+        """Count a commit that wrote. There are rounds of two steps: almost all is moved while others commit, the rest while nobody does.
 
-        Only a log that was moved to its very end begins anew. The second step takes as long as two commits.
+        Only a log that was moved to its very end begins anew. The second step takes as long as two commits. No first step follows
+        another one, nor begins on a log that was moved to its end: releases of SQLite before 3.51.3 can then take new commits for
+        moved ones (https://sqlite.org/wal.html#the_wal_reset_bug).
         """
-        self._commits += 1
-        if self._moved:
-            self._moved = False
-            _begin_anew(connection)
-        elif self._commits >= _COMMITS_IN_A_ROUND:
+        changes, self._changes = self._changes, connection.total_changes
+        self._commits += changes != self._changes
+        if self._over:
+            self._under_way = self._over = False
+            if self._moved:
+                _begin_anew(connection)
+        elif self._commits >= _COMMITS_IN_A_ROUND and not self._under_way:
             self._commits = 0
+            self._under_way = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="foresail-ledger-log", daemon=True)
                 self._thread.start()
@@ -62,10 +75,15 @@ class Checkpoints:
             self._begun.clear()
             if self._ends:
                 return
-            # What could not be moved is there in the next round.
-            with contextlib.suppress(sqlite3.Error):
+            self._moved = False
+            try:
                 self._move()
                 self._moved = True
+            except sqlite3.Error:
+                pass  # what could not be moved is there in the next round
+            except Exception as error:
+                log_defect(_LOGGER, "the log of a ledger was not moved", error)
+            self._over = True
 
     def _move(self) -> None:
         # Another connection each time, because the file may have been replaced; one that is gone is not made again.
