@@ -85,7 +85,7 @@ async def test_a_stream_holds_nothing_of_its_prompt_once_a_piece_of_it_is_relaye
             await anext(pieces)
             while_streamed = await held(sidecar)
             gc.collect()  # what other tests left
-            prompts = [each.text for each in gc.get_objects() if isinstance(each, NeutralRequest | ParsedChat)]
+            prompts = [each.text for each in gc.get_objects() if type(each) in (NeutralRequest, ParsedChat)]
     assert while_streamed == 0
     assert prompts
     assert not any(prompts)
@@ -109,3 +109,40 @@ async def test_an_answer_is_held_until_its_client_has_read_it() -> None:
         writer.transport.abort()
         await nothing_is_held(sidecar)
     assert while_read == len(body)
+
+
+async def test_an_answer_of_which_its_client_reads_nothing_is_not_held_for_ever() -> None:
+    body = completion("x" * 16 * KIB * KIB, usage(3, 2))
+    async with (
+        running_upstream(says(200, body)) as upstream,
+        running_sidecar(
+            snapshot_of(model_of("small", upstream_of(upstream.url))), HttpSettings(stalled_client_seconds=0.3)
+        ) as sidecar,
+    ):
+        host, port = sidecar.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=KIB)
+        asked = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
+        writer.write(head.encode() + asked)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await nothing_is_held(sidecar)
+        writer.transport.abort()
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_an_answer() -> None:
+    body = completion("x" * 4 * KIB * KIB, usage(3, 2))
+    async with (
+        running_upstream(says(200, body)) as upstream,
+        running_sidecar(
+            snapshot_of(model_of("small", upstream_of(upstream.url))), HttpSettings(stalled_client_seconds=0.5)
+        ) as sidecar,
+        sidecar.http.stream(
+            "POST", "/v1/chat/completions", json={"model": "auto", "messages": [{"role": "user", "content": "x"}]}
+        ) as answer,
+    ):
+        got = 0
+        async for part in answer.aiter_raw(256 * KIB):
+            got += len(part)
+            await asyncio.sleep(0.1)
+    assert got == len(body)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
+import socket
 
 import pytest
+from aiohttp import web
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
-from tests.support.upstream import DONE, event, hangs, piece, running_upstream, send_events, streams
+from tests.support.upstream import DONE, Asked, event, hangs, piece, running_upstream, send_events, streams
 
 from foresail_sidecar.fronts.http.settings import HttpSettings
 
@@ -103,6 +106,36 @@ async def test_a_client_that_does_not_read_holds_nothing_for_ever() -> None:
             assert answer.status_code == 200
             await upstream.abandoned.wait()
         assert await sidecar.metric("foresail_requests_total", outcome="ClientLeft") == 1
+
+
+async def test_what_came_for_a_client_that_did_not_read_it_is_paid_for() -> None:
+    """It has come faster than it could be passed on, so nobody has counted all of it."""
+    sent = 0
+
+    async def floods(asked: Asked, request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(event(piece("w ")))
+            sent += 1
+
+    model = {"max_output_tokens": 10**6, "default_max_output_tokens": 10**6, "context_window_tokens": 10**7}
+    settings = HttpSettings(stalled_client_seconds=0.5)
+    async with (
+        running_upstream(floods) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url), **model)), settings) as sidecar,
+    ):
+        host, port = sidecar.url.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect((host, int(port)))
+            body = json.dumps({"model": "auto", "stream": True, "messages": MESSAGES}).encode()
+            client.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            await settled(sidecar, "Assumed")
+        assert await sidecar.metric("foresail_tokens_total", direction="output") >= sent > 0
 
 
 async def test_every_request_ends_once_however_many_clients_leave_when_they_like() -> None:

@@ -127,6 +127,46 @@ async def test_a_client_that_knows_no_chunks_gets_the_bare_events() -> None:
     assert rest == b"".join(text)
 
 
+async def test_a_client_without_chunks_that_would_keep_its_connection_sees_the_end_of_a_stream() -> None:
+    async with (
+        running_upstream(streams(event(piece("Hello.")), event(piece("", "stop")), DONE)) as upstream,
+        running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
+    ):
+        host, port = sidecar.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = b'{"model":"auto","stream":true,"messages":[{"role":"user","content":"x"}]}'
+        head = f"POST /v1/chat/completions HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        async with asyncio.timeout(10):
+            received = await reader.read()
+        writer.close()
+    assert received.endswith(DONE)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_field_that_cannot_be_sent_on_does_not_cost_the_answer(stream: bool) -> None:
+    answer = completion("Hello.", usage(3, 2))
+    kind, body = (b"application/json", answer)
+    if stream:
+        kind, body = b"text/event-stream", event(piece("Hello.")) + event(piece("", "stop")) + DONE
+
+    async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nX-Odd: a\x1bb\r\nX-Even: yes\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % (kind, len(body)) + body)
+            await writer.drain()
+            await reader.read()
+
+    async with await asyncio.start_server(odd, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with running_sidecar(snapshot_of(model_of("small", upstream_of(url)))) as sidecar:
+            got = await sidecar.ask(stream=stream)
+    assert (got.status_code, got.content) == (200, body)
+    assert "x-odd" not in got.headers
+    assert got.headers["x-even"] == "yes"
+
+
 async def test_events_cut_anywhere_arrive_whole() -> None:
     whole = event(piece("ü\u2028")) + event(piece("ö", "stop")) + DONE
     async with (

@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import gc
 import socket
+import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
+import aiohttp
 import pytest
 import uvloop
+from tests.support.certificates import Authority
 from yarl import URL
 
 from foresail_api.pool import OutputLimitField
@@ -206,3 +210,51 @@ async def test_an_answer_is_too_large_at_whichever_piece() -> None:
             await answer.read(limit_bytes=1)
         answer.close()
     assert failed.value.kind == FailureKind.TOO_LARGE
+
+
+@pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_a_connection_that_ends_in_the_moment_of_a_wait_for_it_is_noticed(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    """TLS tells the end of a connection a turn of the loop after it knows of it."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", common_name="localhost", hosts=("127.0.0.1",))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(pair.certificate, pair.key)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        failures = runner.run(ended_after_turns(serving, ssl.create_default_context(cafile=authority.certificate)))
+    assert set(failures) == {FailureKind.BROKEN}
+
+
+async def ended_after_turns(serving: ssl.SSLContext, trusting: ssl.SSLContext) -> list[FailureKind]:
+    ends = asyncio.Event()
+
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"{}")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await ends.wait()
+            ends.clear()
+
+    failures = []
+    timeouts = UpstreamTimeouts(idle=5.0)
+    server = await asyncio.start_server(breaks_off, "127.0.0.1", ssl=serving)
+    async with server, aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        for turns in range(5):
+            response = await session.post(url, data=b"{}")
+            answer = UpstreamAnswer(response, timeouts, asyncio.get_running_loop().time() + 60)
+            assert not await answer.deliver(lambda _: False)
+            assert response.connection is not None
+            assert response.connection.transport is not None
+            transport = response.connection.transport
+            ends.set()
+            while not transport.is_closing():  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with pytest.raises(UpstreamFailure) as failed:
+                await answer.deliver(lambda _: True)
+            failures.append(failed.value.kind)
+            answer.close()
+    return failures

@@ -423,3 +423,11 @@ def test_bodies_of_our_own() -> None:
         "error": {"message": "no", "type": "invalid_request_error", "param": "model", "code": None}
     }
     assert [model["id"] for model in json.loads(models_body(["auto", "small"]))["data"]] == ["auto", "small"]
+
+
+def test_an_event_that_is_nested_too_deep_to_be_read_is_counted_and_relayed() -> None:
+    machine = answer_machine(stream=True, wants_usage=False, choices=1)
+    deep = '{"choices":[{"index":0,"delta":{"content":' + "[" * 1000 + "]" * 1000 + "}}]}"
+    received = events(deep)
+    assert b"".join(machine.feed(received)) == received
+    assert machine.output_bytes >= 2000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -23,9 +24,15 @@ class UpstreamAnswer:
         self._response = response
         self._timeouts = timeouts
         self._deadline = deadline
+        self._bytes_given = 0
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
         self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def unread(self) -> bool:
+        """Whether more of the body has come than was given to anybody."""
+        return self._response.content.total_bytes > self._bytes_given
 
     async def deliver(self, take: Callable[[bytes], bool]) -> bool:
         """Give each piece of the body to `take` as soon as it is there; return True at the end of the body, and False once `take` does.
@@ -40,11 +47,18 @@ class UpstreamAnswer:
                     if now() >= self._deadline and not content.is_eof():
                         # Where a client reads more slowly than the upstream sends, there is never anything to wait for.
                         raise TimeoutError
-                    if not take(piece):
+                    if not self._given(take, piece):
                         return False
                 if content.is_eof():
                     return True
-                delivery = _Delivery(self._response, take, self._timeouts.idle, self._deadline)
+                if self._ends():
+                    # Its end is on its way to the connection's own protocol, and passes by whoever stands before that from now on.
+                    async with asyncio.timeout_at(min(now() + self._timeouts.idle, self._deadline)):
+                        piece = await content.readany()
+                    if piece and not self._given(take, piece):
+                        return False
+                    continue
+                delivery = _Delivery(self._response, partial(self._given, take), self._timeouts.idle, self._deadline)
                 try:
                     if await delivery.refused:
                         return False
@@ -69,19 +83,31 @@ class UpstreamAnswer:
         `take` is told the length of each piece before the next one; what it raises ends the reading.
         """
         pieces: list[bytes] = []
-        length = 0
+        refusals: list[Exception] = []
 
         def keep(piece: bytes) -> bool:
+            try:
+                if self._bytes_given > limit_bytes:
+                    raise UpstreamFailure(FailureKind.TOO_LARGE, f"the upstream's answer exceeds {limit_bytes} bytes")
+                if take is not None:
+                    take(len(piece))
+            except Exception as refusal:
+                refusals.append(refusal)
+                return False
             pieces.append(piece)
-            return False
+            return True
 
-        while not await self.deliver(keep):
-            length += len(pieces[-1])
-            if length > limit_bytes:
-                raise UpstreamFailure(FailureKind.TOO_LARGE, f"the upstream's answer exceeds {limit_bytes} bytes")
-            if take is not None:
-                take(len(pieces[-1]))
+        if not await self.deliver(keep):
+            raise refusals.pop()
         return b"".join(pieces)
+
+    def _given(self, take: Callable[[bytes], bool], piece: bytes) -> bool:
+        self._bytes_given += len(piece)
+        return take(piece)
+
+    def _ends(self) -> bool:
+        connection = self._response.connection
+        return connection is not None and connection.transport is not None and connection.transport.is_closing()
 
     def close(self) -> None:
         """Let go of the connection. Unless the body was read to its end, the upstream sees the connection close."""

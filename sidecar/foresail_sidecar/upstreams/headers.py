@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
@@ -10,6 +11,7 @@ Field = tuple[str, str]
 
 OWN_PREFIX = "x-foresail-"
 _NAMES_KEPT: Final = 256
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # RFC 9110, section 7.6.1, and the older names that mean the same.
 _HOP_BY_HOP = frozenset(
@@ -74,8 +76,12 @@ def to_upstream(headers: Iterable[Field], named_in_connection: Iterable[str] = (
 
 
 def to_client(headers: Iterable[Field], named_in_connection: Iterable[str] = ()) -> list[Field]:
-    """Return the upstream's fields that may go to a client, repeated ones kept, without any `x-foresail-*` of its own."""
-    return _unnamed([field for field in headers if _may_go_to_client(field[0])], named_in_connection)
+    """Return the upstream's fields that may go to a client, repeated ones kept, without any `x-foresail-*` of its own.
+
+    Left out, too, is what holds control characters: it can be received, but not be sent.
+    """
+    fields = [field for field in headers if _may_go_to_client(field[0]) and not _CONTROL.search(field[1])]
+    return _unnamed(fields, named_in_connection)
 
 
 def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:

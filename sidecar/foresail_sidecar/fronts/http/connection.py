@@ -20,24 +20,30 @@ from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
 
+# So much fits into the buffers of a connection, and writing it waits for nobody.
+_NEVER_WAITS_BYTES = 64 * 1024
+
 # The library signs what it answers outside of the application, and it writes its name and version unless there is another.
 _SIGNATURE = {"Server": "foresail"}
 
 
-def connections(server: web.Server, buffered: BufferedBytes, **settings: Any) -> Callable[[], QuotelessConnection]:
+def connections(
+    server: web.Server, buffered: BufferedBytes, stalled_seconds: float, **settings: Any
+) -> Callable[[], QuotelessConnection]:
     """Return what makes one more connection of `server`, as event loops want it; `settings` are those of `web.RequestHandler`."""
     loop = asyncio.get_running_loop()
-    return lambda: QuotelessConnection(server, buffered, loop=loop, **settings)
+    return lambda: QuotelessConnection(server, buffered, stalled_seconds, loop=loop, **settings)
 
 
 class QuotelessConnection(web.RequestHandler):
     """A connection whose errors quote nothing that a client sent, neither in answers nor in logs, and that counts what it writes."""
 
-    __slots__ = ("_buffered",)
+    __slots__ = ("_buffered", "_stalled_seconds")
 
-    def __init__(self, manager: web.Server, buffered: BufferedBytes, **settings: Any) -> None:
+    def __init__(self, manager: web.Server, buffered: BufferedBytes, stalled_seconds: float, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._buffered = buffered
+        self._stalled_seconds = stalled_seconds
 
     def handle_error(
         self,
@@ -64,9 +70,15 @@ class QuotelessConnection(web.RequestHandler):
         """Send an answer, in our words where the library refused a request before a handler was asked."""
         if isinstance(resp, web.HTTPException):
             resp = _in_our_words(request, resp)
+        length = _length(resp)
+        watch = None if length <= _NEVER_WAITS_BYTES else _Watch(request, self._stalled_seconds)
         # What its request held is free since the handler returned, and a slow client can take long to read it.
-        with self._buffered.writing(_length(resp)):
-            finished = await super().finish_response(request, resp, start_time)
+        with self._buffered.writing(length):
+            try:
+                finished = await super().finish_response(request, resp, start_time)
+            finally:
+                if watch is not None:
+                    watch.end()
         if isinstance(resp, web.Response):
             # The connection keeps its last response for as long as it waits for another request.
             resp.body = None
@@ -82,6 +94,28 @@ class QuotelessConnection(web.RequestHandler):
             log_defect(_LOGGER, "connection failed", error)
         else:
             log(_LOGGER, logging.ERROR, "connection failed")
+
+
+class _Watch:
+    """Ends the connection of a client that for so long has read nothing of an answer, which is held for it meanwhile."""
+
+    def __init__(self, request: web.BaseRequest, seconds: float) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._read = -1
+        self._look()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        transport = self._request.transport
+        before, self._read = self._read, self._request.writer.output_size
+        if transport is not None:
+            self._read -= transport.get_write_buffer_size()
+            if self._read == before:
+                transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
 
 
 def _in_our_words(request: web.BaseRequest, raised: web.HTTPException) -> web.Response:

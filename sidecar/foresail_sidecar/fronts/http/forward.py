@@ -58,6 +58,14 @@ class _Attempt:
     asked: float
     answer: UpstreamAnswer | None = None
 
+    def end(self, outcome: AttemptOutcome, answer: UpstreamAnswer | None = None) -> None:
+        """Announce the end of an attempt that was not answered whole; `answer` is the one that was handed on."""
+        answer = answer or self.answer
+        if answer is not None and answer.unread:
+            # More was generated than anybody counted.
+            self.announced.streamed = False
+        self.announced.end(outcome)
+
 
 class Forwarding:
     """One request on its way to upstreams and its answer on the way back.
@@ -102,12 +110,12 @@ class Forwarding:
         try:
             return await self._answer(attempt, deadline)
         except AttemptFailed as failed:
-            announced.end(RULES[failed.failure].outcome)
+            attempt.end(RULES[failed.failure].outcome)
             raise
         except asyncio.CancelledError:
             # The only two who cancel: aiohttp when the client leaves, and the end of the process.
             if self._entered.interrupted:
-                announced.end(AttemptOutcome.INTERRUPTED)
+                attempt.end(AttemptOutcome.INTERRUPTED)
             else:
                 self._client_left(attempt)
             raise
@@ -116,7 +124,7 @@ class Forwarding:
             raise
         finally:
             if not self._exchange.draining:
-                announced.end(AttemptOutcome.BROKE)
+                attempt.end(AttemptOutcome.BROKE)
             if attempt.answer is not None:
                 attempt.answer.close()
 
@@ -230,11 +238,11 @@ class Forwarding:
         answer, announced, machine = attempt.answer, attempt.announced, attempt.announced.machine
         context, exchange = self._context, self._exchange
         if answer is None or machine is None or not (announced.streamed and attempt.target.drains):
-            announced.end(AttemptOutcome.CLIENT_LEFT)
+            attempt.end(AttemptOutcome.CLIENT_LEFT)
             return
 
         def drained(outcome: AttemptOutcome) -> None:
-            announced.end(outcome)
+            attempt.end(outcome, answer)
             context.memory.metrics.drained_streams.labels(outcome.value).inc()
             record_end(context.memory, exchange, None)
 
@@ -242,7 +250,7 @@ class Forwarding:
             exchange.draining = True
             attempt.answer = None
         else:
-            announced.end(AttemptOutcome.CLIENT_LEFT)
+            attempt.end(AttemptOutcome.CLIENT_LEFT)
 
     def _first_byte(self, attempt: _Attempt) -> None:
         seconds = time.perf_counter() - attempt.asked

@@ -38,6 +38,7 @@ async def listening(application: web.Application, host: str, port: int, *, share
         made = connections(
             runner.server,
             application[CONTEXT].buffered,
+            application[CONTEXT].settings.stalled_client_seconds,
             access_log=None,
             keepalive_timeout=_KEEP_IDLE_CLIENT_SECONDS,
             max_line_size=_LINE_BYTES,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 # So little unsent is below what a connection buffers, and writing it waits for nobody.
 _NEVER_WAITS_BYTES = 16 * 1024
@@ -41,6 +41,9 @@ class RelayedStream(web.StreamResponse):
     async def begin(self, request: web.BaseRequest, piece: bytes) -> None:
         """Send the head and the first piece. After this, an error can only be told inside of the stream."""
         self._transport = request.transport
+        if request.version < HttpVersion11:
+            # Without chunks, only the end of the connection ends the body.
+            self.force_close()
         await self._send(piece, request)
         self._chunked_body = self.headers.get("Transfer-Encoding") == "chunked"
         # They are on their way, and a stream can last long.

@@ -128,7 +128,7 @@ class StreamedAnswer:
             return b""
         choices, before = _choices(value), self.output_bytes
         for choice in choices:
-            self._take_choice(choice)
+            self._take_choice(choice, data)
         reports = isinstance(value.get("usage"), dict)
         reported = usage_in(value) if reports else None
         # What was reported before this event does not hold what it brings.
@@ -136,11 +136,15 @@ class StreamedAnswer:
             self.usage = reported
         return b"" if reports and not choices and not self._wants_usage else raw
 
-    def _take_choice(self, choice: Mapping[str, Any]) -> None:
+    def _take_choice(self, choice: Mapping[str, Any], data: bytes) -> None:
         index = choice.get("index", 0)
         index = index if isinstance(index, int) else 0
         self._finished.setdefault(index, False)
-        generated = _generated_bytes(choice.get("delta"))
+        try:
+            generated = _generated_bytes(choice.get("delta"))
+        except RecursionError:
+            # Nobody can read that deep, and yet it came.
+            generated = len(data)
         self.output_bytes += generated
         self.started = self.started or generated > 0
         if choice.get("finish_reason") is not None:
