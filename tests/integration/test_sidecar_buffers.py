@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+from collections.abc import AsyncIterator
 
 from tests.support.serving import eventually
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, upstream_of
@@ -25,6 +27,22 @@ async def nothing_is_held(sidecar: Sidecar) -> None:
         return await held(sidecar) == 0
 
     await eventually(empty, "no bytes are held", 5)
+
+
+@contextlib.asynccontextmanager
+async def answered_but_not_read(sidecar: Sidecar) -> AsyncIterator[None]:
+    """The head of a large answer is there, the rest cannot be: neither side's buffers take so much."""
+    host, port = sidecar.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=KIB)
+    asked = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
+    writer.write(head.encode() + asked)
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    try:
+        yield
+    finally:
+        writer.transport.abort()
 
 
 async def test_a_body_that_would_exceed_the_total_is_refused_and_the_others_go_on() -> None:
@@ -98,16 +116,8 @@ async def test_an_answer_is_held_until_its_client_has_read_it() -> None:
         running_upstream(says(200, body)) as upstream,
         running_sidecar(snapshot_of(model_of("small", upstream_of(upstream.url)))) as sidecar,
     ):
-        host, port = sidecar.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port), limit=KIB)
-        asked = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
-        writer.write(head.encode() + asked)
-        # The head is there, the rest cannot be: neither side's buffers take so much.
-        async with asyncio.timeout(10):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        while_read = await held(sidecar)
-        writer.transport.abort()
+        async with answered_but_not_read(sidecar):
+            while_read = await held(sidecar)
         await nothing_is_held(sidecar)
     assert while_read == len(body)
 
@@ -119,16 +129,9 @@ async def test_an_answer_of_which_its_client_reads_nothing_is_not_held_for_ever(
         running_sidecar(
             snapshot_of(model_of("small", upstream_of(upstream.url))), HttpSettings(stalled_client_seconds=0.3)
         ) as sidecar,
+        answered_but_not_read(sidecar),
     ):
-        host, port = sidecar.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port), limit=KIB)
-        asked = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
-        writer.write(head.encode() + asked)
-        async with asyncio.timeout(10):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         await nothing_is_held(sidecar)
-        writer.transport.abort()
 
 
 async def test_a_client_that_reads_slowly_gets_all_of_an_answer() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvloop
 from aiohttp import web
+from tests.support.garbage import run_without_search
 from tests.support.sidecar import model_of, running_sidecar, snapshot_of, upstream_of
 from tests.support.upstream import DONE, Script, answers, event, piece, running_upstream, says, streams
 
@@ -18,14 +16,6 @@ from foresail_sidecar.flow.record import Exchange
 REQUESTS = 5
 # A connection that waits for its next request holds the last response; the upstream is in this process, too.
 CONNECTIONS = 2
-
-
-@pytest.fixture(autouse=True)
-def no_search_for_garbage() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def kept(script: Script, body: dict[str, Any]) -> list[object]:
@@ -53,15 +43,12 @@ async def kept(script: Script, body: dict[str, Any]) -> list[object]:
     ids=["answer", "stream", "refused", "failed", "broken"],
 )
 def test_nothing_of_a_request_stays(script: Script, body: dict[str, Any]) -> None:
-    # Timers that were cancelled keep what they know in asyncio's own loop until they are due, and not in the one that serves.
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        left = runner.run(kept(script, body))
+    left = run_without_search(kept(script, body))
     assert len(left) <= CONNECTIONS
 
 
 def test_a_connection_that_waits_for_another_request_holds_no_answer() -> None:
     long = "x" * 10_000
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        left = runner.run(kept(answers(long), {}))
+    left = run_without_search(kept(answers(long), {}))
     ours = [each for each in left if isinstance(each, web.Response) and "x-foresail-model" in each.headers]
     assert [each.body for each in ours] == [None]

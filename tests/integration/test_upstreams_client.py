@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import weakref
@@ -15,6 +14,7 @@ import aiohttp
 import pytest
 import uvloop
 from tests.support.certificates import Authority
+from tests.support.garbage import run_without_search
 from yarl import URL
 
 from foresail_api.pool import OutputLimitField
@@ -122,12 +122,7 @@ def test_a_task_that_asked_is_gone_with_its_request_and_not_left_to_the_search_f
             await asyncio.sleep(0)  # the loop lets go of it
             return left() is None
 
-    gc.disable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            assert runner.run(is_gone())
-    finally:
-        gc.enable()
+    assert run_without_search(is_gone())
 
 
 def streaming(*steps: bytes | float, connections: list[str] | None = None) -> Serve:

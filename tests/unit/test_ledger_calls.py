@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
-import uvloop
+from tests.support.garbage import run_without_search
 from tests.support.ledgers import LedgerCounts
 
 from foresail_sidecar.ledger.calls import RESTORE, Calls
@@ -43,12 +42,7 @@ def test_an_error_is_gone_with_its_call_and_not_left_to_the_search_for_garbage(
     async def is_gone() -> bool:
         return (await failed_call())() is None
 
-    gc.disable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            assert runner.run(is_gone())
-    finally:
-        gc.enable()
+    assert run_without_search(is_gone())
 
 
 async def test_a_loss_while_it_is_restored_is_told_to_who_restores_and_not_restored_inside_of_that() -> None:

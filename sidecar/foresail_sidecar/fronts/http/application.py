@@ -64,11 +64,11 @@ def create_application(
         [
             web.post("/v1/chat/completions", complete_chat),
             web.post("/v1/route", explain_route),
-            web.get("/v1/models", _told(list_models)),
-            web.get("/v1/budgets", _told(show_budgets)),
-            web.get("/healthz", _told(show_alive)),
-            web.get("/readyz", _told(show_ready)),
-            web.get("/metrics", _told(show_metrics)),
+            web.get("/v1/models", _answering(list_models)),
+            web.get("/v1/budgets", _answering(show_budgets)),
+            web.get("/healthz", _answering(show_alive)),
+            web.get("/readyz", _answering(show_ready)),
+            web.get("/metrics", _answering(show_metrics)),
         ]
     )
     return application
@@ -87,7 +87,7 @@ async def _finish_headers(request: web.Request, response: web.StreamResponse) ->
         response.headers["Connection"] = "close"
 
 
-def _told(handler: Handler) -> Handler:
+def _answering(handler: Handler) -> Handler:
     """Return a handler that answers also where this one raises."""
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -16,7 +16,8 @@ class HttpSettings:
     `buffered_bytes`: the most that bodies and whole answers of all requests may hold together; a request that would exceed it gets 503.
     A stream's body counts until its first piece is relayed.
     `most_in_flight`: requests under way at the same time; more get 503 and `Retry-After`.
-    `stalled_client_seconds`: how long a client may leave a stream unread before its request is cancelled.
+    `stalled_client_seconds`: how long a client may read nothing of a stream, or of a whole answer above 64 KB, before its
+    connection is ended.
     """
 
     body_limit_bytes: int = 8 * MEBIBYTE
