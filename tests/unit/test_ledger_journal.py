@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +116,43 @@ def test_bytes_are_bounded_and_delivered_ones_make_room(path: Path, opened: Open
     assert journal.add([settled(99)]) == 0
     journal.close()
     assert opened(path).waiting(10) == [settled(kept - 1), settled(99)]
+
+
+@contextlib.contextmanager
+def files_may_have(size: int) -> Iterator[None]:
+    """Have the system refuse what makes a file longer, as a full disk does: of a write that is too long it takes a part."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_comes_later(path: Path, opened: Opening) -> None:
+    journal = opened(path)
+    journal.add([settled(1)])
+    with files_may_have(path.stat().st_size + 50), pytest.raises(OSError, match="too large"):
+        journal.add([settled(2)])
+    assert journal.waiting(10) == [settled(1)]
+    assert journal.add([settled(3)]) == 0
+    journal.close()
+    journal = opened(path)
+    assert journal.waiting(10) == [settled(1), settled(3)]
+    assert journal.damaged == 0
+
+
+def test_a_full_disk_leaves_a_journal_that_is_written_anew_as_it_was(path: Path, opened: Opening) -> None:
+    journal = opened(path, most_bytes=1_000)
+    journal.add([settled(number) for number in range(9)])
+    kept = journal.waiting(10)
+    journal.delivered(1)
+    with files_may_have(100), pytest.raises(OSError, match="too large"):
+        journal.add([settled(9)])
+    journal.close()
+    assert opened(path).waiting(10) == kept
 
 
 def test_one_process_holds_a_journal(path: Path, opened: Opening) -> None:

@@ -146,8 +146,13 @@ class Journal:
     def _write(self, data: bytes) -> None:
         if self._file is None:
             raise OSError("the journal is not open")
-        self._file.write(data)
-        os.fsync(self._file.fileno())
+        try:
+            _write_all(self._file, data)
+        except OSError:
+            # What follows must not become part of what the disk took of this.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise
         self._size += len(data)
 
     def _rewrite(self) -> None:
@@ -156,8 +161,11 @@ class Journal:
         fresh = self._path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         file = _held(fresh)
-        file.write(data)
-        os.fsync(file.fileno())
+        try:
+            _write_all(file, data)
+        except OSError:
+            file.close()
+            raise
         fresh.replace(self._path)
         self.close()
         self._file, self._size = file, len(data)
@@ -199,6 +207,13 @@ def _held(path: Path) -> FileIO:
         raise JournalHeld(str(path)) from None
     file.seek(0)
     return file
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Return when all of it is on the disk; one that is nearly full takes a part at first, and that is no error yet."""
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
 
 
 def _line(written_ms: int, settled: Settled) -> bytes:
