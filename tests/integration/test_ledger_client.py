@@ -16,14 +16,17 @@ from foresail_sidecar.ledger.client import Availability, LedgerClient, Pace
 from foresail_sidecar.ledger.interface import (
     CalendarSpan,
     Claim,
+    DataLost,
     Denied,
     Granted,
     LedgerClosed,
     LedgerUnavailable,
     Measure,
     Option,
+    Receipt,
     ReserveRequest,
     RollingSpan,
+    Usage,
 )
 from foresail_sidecar.ledger.sqlite.backend import SqliteLedger
 
@@ -268,6 +271,27 @@ async def test_a_ledger_that_loses_its_data_is_told_what_was_seen(tmp_path: Path
         assert (denied.shortages[0].spent, denied.shortages[0].reserved) == (35, 20)
         client.settle(living.receipt, (15,), "Reported")
         await becomes(client, 50)
+
+
+class NeverRestored(SqliteLedger):
+    """A ledger that lost its data and does not answer who tells it what was seen."""
+
+    async def reserve(self, request: ReserveRequest) -> Granted | Denied:
+        raise DataLost(7)
+
+    async def restore(self, seen: Sequence[Usage], live: Sequence[tuple[Receipt, int]]) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_many_who_find_a_ledger_lost_wait_for_one_restoration_and_not_for_one_each(
+    path: Path, tmp_path: Path
+) -> None:
+    metrics = LedgerCounts()
+    async with ledger_client(NeverRestored(path), tmp_path, metrics=metrics, deadline_seconds=0.2) as client:
+        together = [client.reserve(str(number), budgets, option(1)) for number in range(50)]
+        answers = await asyncio.gather(*together, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {LedgerUnavailable}
+    assert metrics.calls["Restore", "Unavailable"] == 1
 
 
 async def test_what_goes_on_without_a_ledger_is_recorded_when_it_is_back(path: Path, tmp_path: Path) -> None:

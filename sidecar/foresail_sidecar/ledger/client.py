@@ -101,6 +101,7 @@ class LedgerClient:
         self._restoring = asyncio.Lock()
         self._generation = 0
         self._restored = 0
+        self._restored_in_vain = 0
         self._offset_ms = time.time_ns() // 1_000_000 - _monotonic_ms()
         self._faults: tuple[str, ...] = ()
         self._hurry = asyncio.Event()
@@ -246,12 +247,20 @@ class LedgerClient:
 
     async def _restore(self, generation: int) -> None:
         """Tell the ledger what this process saw and holds, once for each generation."""
+        in_vain = self._restored_in_vain
         async with self._restoring:
             if self._restored >= generation:
                 return
+            if self._restored_in_vain != in_vain:
+                # Who waits behind many others would else wait for a deadline of each of them.
+                raise LedgerUnavailable("the ledger did not take what was seen of it")
             unsettled = [settled.receipt for settled in self._deliveries.undelivered() if settled.revision == 1]
             live = [(receipt, self._pace.lease_ms) for receipt in (*self._live.values(), *unsettled) if receipt.entries]
-            await self._calls.made(RESTORE, self._ledger.restore, self._seen.for_restore(), live)
+            try:
+                await self._calls.made(RESTORE, self._ledger.restore, self._seen.for_restore(), live)
+            except LedgerError:
+                self._restored_in_vain += 1
+                raise
             self._restored = self._generation = generation
 
     async def _beat_on(self) -> None:
