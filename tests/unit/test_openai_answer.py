@@ -431,3 +431,11 @@ def test_an_event_that_is_nested_too_deep_to_be_read_is_counted_and_relayed() ->
     received = events(deep)
     assert b"".join(machine.feed(received)) == received
     assert machine.output_bytes >= 2000
+
+
+def test_an_answer_that_is_nested_too_deep_to_be_read_is_counted_and_relayed() -> None:
+    machine = answer_machine(stream=False, wants_usage=False, choices=1)
+    deep = b'{"choices":[{"index":0,"message":{"content":' + b"[" * 1000 + b"]" * 1000 + b"}}]}"
+    machine.feed(deep)
+    assert machine.finish() == Ending(EndingKind.COMPLETE, deep)
+    assert machine.output_bytes >= 2000

@@ -62,7 +62,11 @@ class WholeAnswer:
         if error is not None:
             self.error = error.message
             return Ending(EndingKind.ERROR, body, error.message)
-        self.output_bytes = sum(_generated_bytes(choice.get("message")) for choice in _choices(value))
+        try:
+            self.output_bytes = sum(_generated_bytes(choice.get("message")) for choice in _choices(value))
+        except RecursionError:
+            # Nobody can read that deep, and yet it came.
+            self.output_bytes = len(body)
         return Ending(EndingKind.COMPLETE, body)
 
 
