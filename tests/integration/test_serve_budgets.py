@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.configurations import Object, model, policy, pool, write
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import DURABLE, FORGETFUL, redis_server, running_redis
 from tests.support.serving import Served, eventually, refused, serving
 from tests.support.upstream import answers, running_upstream, usage
 
@@ -142,6 +142,30 @@ async def test_replicas_share_one_budget_on_a_redis(tmp_path: Path) -> None:
                 await spent(two, statuses[200])
     assert set(statuses) == {200, 429}
     assert statuses[200] == len(upstream.asked) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "event", "words"),
+    [
+        ((*DURABLE, "--requirepass", "right-one"), "ledger does not answer", "AuthenticationError"),
+        (FORGETFUL, "ledger is not durable", "LedgerNotDurable: `appendonly` is not `yes`"),
+    ],
+)
+async def test_what_is_wrong_with_a_redis_is_in_the_log(
+    tmp_path: Path, arguments: tuple[str, ...], event: str, words: str
+) -> None:
+    with running_redis(tmp_path / "redis", arguments) as server:
+        ledger = {"type": "Redis", "redis": {"url": f"redis://127.0.0.1:{server.port}"}}
+        limited(tmp_path, "http://127.0.0.1:1/v1", ledger=ledger)
+        flags = ("-f", tmp_path / "all.yaml", "--state", tmp_path / "state", "--decision-log", tmp_path / "log")
+        async with serving(tmp_path, *flags) as served:
+
+            async def told() -> bool:
+                return event in served.log.read_text()
+
+            await eventually(told, event, PATIENCE_SECONDS)
+            (line,) = [line for line in served.log.read_text().splitlines() if event in line]
+            assert words in line
 
 
 def test_a_state_directory_that_cannot_be_used_is_told_with_the_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Awaitable, Callable
 
@@ -51,3 +52,22 @@ async def test_a_loss_while_it_is_restored_is_told_to_who_restores_and_not_resto
 
     with pytest.raises(LedgerUnavailable, match="lost data again"):
         await Calls(1.0, LedgerCounts(), nothing_to_restore).made(RESTORE, loses)
+
+
+async def answers() -> None:
+    pass
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_ledger_that_goes_away_and_comes_back_is_told_once_each(
+    quiet: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    calls = Calls(SECONDS, LedgerCounts(), nothing_to_restore, quiet=quiet)
+    for _ in range(5):
+        with pytest.raises(LedgerUnavailable):
+            await calls.made("Reserve", never_answers)
+    for _ in range(2):
+        await calls.made("Reserve", answers)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ([] if quiet else ["ledger does not answer", "ledger answers again"])

@@ -1,11 +1,12 @@
 """One call to a ledger: its deadline, its measure, and whether it is made at all.
 
-Owns the deadline, the circuit and what the last call found. It must not know what is called, except that a ledger which
-lost data has to be restored before it is called again.
+Owns the deadline, the circuit and what the last call found, and logs when a ledger goes away and comes back. It must not know what is
+called, except that a ledger which lost data has to be restored before it is called again.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -15,6 +16,9 @@ from foresail_sidecar.ledger.circuit import Circuit
 from foresail_sidecar.ledger.deadline import Deadline
 from foresail_sidecar.ledger.deliveries import DeliveryMetrics
 from foresail_sidecar.ledger.interface import DataLost, LedgerClosed, LedgerError, LedgerUnavailable
+from foresail_sidecar.telemetry.logs import log
+
+_LOGGER = logging.getLogger(__name__)
 
 RESTORE: Final = "Restore"
 
@@ -46,15 +50,24 @@ class Availability(StrEnum):
 
 
 class Calls:
-    """The calls of one process to one ledger. `restore` tells a ledger of the given generation what was seen of it."""
+    """The calls of one process to one ledger. `restore` tells a ledger of the given generation what was seen of it.
+
+    `quiet`: nobody needs this ledger, so nothing of it is logged.
+    """
 
     def __init__(
-        self, deadline_seconds: float, metrics: LedgerMetrics, restore: Callable[[int], Awaitable[None]]
+        self,
+        deadline_seconds: float,
+        metrics: LedgerMetrics,
+        restore: Callable[[int], Awaitable[None]],
+        *,
+        quiet: bool = False,
     ) -> None:
         self._deadline = deadline_seconds
         self._metrics = metrics
         self._restore = restore
         self._circuit = Circuit(time.monotonic)
+        self._quiet = quiet
         self.availability = Availability.UNKNOWN
 
     def require_circuit(self) -> None:
@@ -103,10 +116,11 @@ class Calls:
             failed = LedgerUnavailable(f"the ledger failed: {type(error).__name__}")
         seconds = time.perf_counter() - started
         if failed is None:
-            self._circuit.succeeded()
             # A ledger that is being restored renews and answers, and stays closed until its status says otherwise.
             if self.availability == Availability.UNAVAILABLE:
                 self.availability = Availability.AVAILABLE
+                self._say_back()
+            self._circuit.succeeded()
             self._metrics.called(operation, seconds, None)
             return result
         self._failed(failed)
@@ -129,9 +143,18 @@ class Calls:
 
     def _failed(self, failed: LedgerError) -> None:
         if isinstance(failed, LedgerUnavailable):
+            was_open = self._circuit.is_open
             self._circuit.failed()
             self.availability = Availability.UNAVAILABLE
+            if self._circuit.is_open and not was_open and not self._quiet:
+                # Clients are only told that it is away: nobody else says why.
+                log(_LOGGER, logging.WARNING, "ledger does not answer", reason=str(failed))
             return
+        self._say_back()
         self._circuit.succeeded()
         if isinstance(failed, LedgerClosed):
             self.availability = Availability.CLOSED
+
+    def _say_back(self) -> None:
+        if self._circuit.is_open and not self._quiet:
+            log(_LOGGER, logging.INFO, "ledger answers again")

@@ -23,9 +23,14 @@ class Circuit:
         self._failures = 0
         self._closed_until = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the last calls failed, so that most are not made."""
+        return self._failures >= FAILURES
+
     def allows(self) -> bool:
         """Say whether a call may be made now; while calls fail, a yes stands for one call only."""
-        if self._failures < FAILURES:
+        if not self.is_open:
             return True
         now = self._clock()
         if now < self._closed_until:

@@ -38,7 +38,7 @@ from foresail_sidecar.ledger.interface import (
 from foresail_sidecar.ledger.journal import Journal
 from foresail_sidecar.ledger.restoration import Seen
 from foresail_sidecar.ledger.windows import slot_of
-from foresail_sidecar.telemetry.logs import log_defect
+from foresail_sidecar.telemetry.logs import log, log_defect
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class LedgerState:
 class LedgerClient:
     """One process's way to one ledger. To be used as a context manager, in one event loop; it closes the ledger.
 
-    The journal must be open; it is closed with the client.
+    The journal must be open; it is closed with the client. `quiet`: nobody needs this ledger, so what is wrong with it is not logged.
     """
 
     def __init__(
@@ -85,12 +85,14 @@ class LedgerClient:
         journal: Journal,
         metrics: LedgerMetrics,
         pace: Pace = Pace(),
+        quiet: bool = False,
     ) -> None:
         self._ledger = ledger
         self._pace = pace
         self._journal = journal
         self._metrics = metrics
-        self._calls = Calls(deadline_seconds, metrics, self._restore)
+        self._quiet = quiet
+        self._calls = Calls(deadline_seconds, metrics, self._restore, quiet=quiet)
         self._deliveries = Deliveries(self._settle, journal, metrics)
         self._seen = Seen()
         self._live: dict[str, Receipt] = {}
@@ -305,7 +307,7 @@ class LedgerClient:
         await self._renew(list(self._live) if renews else [])
         await self._give_back()
         status = await self._calls.call("Status", self._ledger.status)
-        self._faults = status.faults
+        self._take_faults(status.faults)
         self._generation = max(self._generation, status.generation)
         self._metrics.durable(not status.faults)
         self._offset_ms = status.now_ms - _monotonic_ms()
@@ -313,6 +315,12 @@ class LedgerClient:
         if self._watched is not None:
             await self.usage(self._watched(self.now_ms()))
         await self._write_notes()
+
+    def _take_faults(self, faults: tuple[str, ...]) -> None:
+        if faults != self._faults and not self._quiet:
+            level = logging.WARNING if faults else logging.INFO
+            log(_LOGGER, level, "ledger is not durable" if faults else "ledger is durable again", faults=faults or None)
+        self._faults = faults
 
     async def _renew(self, attempt_ids: Sequence[str]) -> None:
         # A beat without living reservations still ends the leases of processes that died.

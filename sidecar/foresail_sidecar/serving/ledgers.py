@@ -128,6 +128,7 @@ class Ledgers:
             deadline_seconds=ledger.timeout_milliseconds / 1000,
             journal=journal,
             metrics=self._metrics if needed else _Unmeasured(),
+            quiet=not needed,
         )
         return await client.__aenter__()
 
