@@ -45,7 +45,7 @@ _REQUEST_PRIVATE_PREFIXES = (
     "sec-",
 )
 _CREDENTIAL_WORDS = (
-    *("authorization", "cookie", "token", "secret", "password", "credential"),
+    *("auth", "cookie", "jwt", "token", "secret", "password", "credential"),
     *("api-key", "apikey", "access-key", "subscription-key"),
 )
 
@@ -93,7 +93,8 @@ def merged(own: Mapping[str, str], passed: Iterable[Field]) -> list[Field]:
 # Requests and answers have the same few names over and over.
 @lru_cache(maxsize=_NAMES_KEPT)
 def _may_go_upstream(name: str) -> bool:
-    low = name.lower()
+    # Many servers read an underscore as a hyphen.
+    low = name.lower().replace("_", "-")
     if low in _HOP_BY_HOP or low in _REQUEST_OWN or low in _REQUEST_PRIVATE:
         return False
     if low.startswith(_REQUEST_PRIVATE_PREFIXES):
