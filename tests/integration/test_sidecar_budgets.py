@@ -20,7 +20,7 @@ from tests.support.upstream import answers, event, hangs, piece, running_upstrea
 from foresail_api.budgets import BudgetMode, BudgetScope, CalendarUnit, HardAction
 from foresail_api.ledgers import OnLedgerUnavailable
 from foresail_api.policy import Strategy
-from foresail_api.snapshot import Snapshot, SnapshotPrice, SnapshotTenants
+from foresail_api.snapshot import Snapshot, SnapshotFallback, SnapshotPrice, SnapshotTenants
 from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.fronts.http.context import CONTEXT
@@ -150,7 +150,9 @@ async def test_while_an_answer_is_under_way_its_worst_case_is_reserved_and_given
             stream = await sidecar.openai().chat.completions.create(
                 model="auto", messages=MESSAGES, max_tokens=100, stream=True
             )
-            assert float((await shown(sidecar))["reserved_usd"]) == pytest.approx(worst / 1e9)
+            first = await shown(sidecar)
+            assert float(first["reserved_usd"]) == pytest.approx(worst / 1e9)
+            assert float(first["remaining_usd"]) == pytest.approx(1 - worst / 1e9)
             await stream.close()
             input_cost = worst - 100 * OUTPUT_NANO
             await settled(sidecar, f"{(input_cost + len('Hello.') * OUTPUT_NANO) / 1e9:.9f}".rstrip("0"))
@@ -250,12 +252,19 @@ async def test_the_answer_is_clamped_to_what_is_left(tmp_path: Path) -> None:
     assert upstream.asked[-1].json["max_tokens"] == 40
 
 
-async def test_another_model_answers_where_the_first_does_not_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other_models", [True, False], ids=["Any", "Same"])
+async def test_another_model_answers_where_the_first_does_not_fit(other_models: bool, tmp_path: Path) -> None:
+    """Also where no other model follows a failure: a budget without room is none."""
     async with running_upstream(answers(counted=usage(1, 1))) as upstream:
         dear = model_of("dear", upstream_of(upstream.url), dollars_in=1000, dollars_out=2000)
         cheap = model_of("cheap", upstream_of(upstream.url))
         snapshot = snapshot_of(
-            dear, cheap, strategy=Strategy.DEFAULT, default_model="dear", budgets=(budget(2_000_000),)
+            dear,
+            cheap,
+            strategy=Strategy.DEFAULT,
+            default_model="dear",
+            budgets=(budget(2_000_000),),
+            fallback=SnapshotFallback(other_models=other_models),
         )
         async with serving(snapshot, tmp_path) as sidecar:
             answer = await sidecar.ask("x", max_tokens=100)
@@ -302,6 +311,28 @@ async def test_an_observed_budget_counts_and_never_refuses(tmp_path: Path) -> No
         async with serving(snapshot, tmp_path) as sidecar:
             await ask(sidecar)
             assert (await settled(sidecar, "0.000017"))["remaining_usd"] == "0"
+
+
+@pytest.mark.parametrize(("mode", "status"), [(BudgetMode.ENFORCE, 400), (BudgetMode.OBSERVE, 200)])
+async def test_what_has_no_bound_is_asked_only_where_budgets_are_observed(
+    mode: BudgetMode, status: int, tmp_path: Path
+) -> None:
+    async with running_upstream(answers(counted=usage(7, 5))) as upstream:
+        priced, unpriced = (
+            model_of("priced", upstream_of(upstream.url)),
+            model_of("unpriced", upstream_of(upstream.url), price=None),
+        )
+        async with serving(snapshot_of(priced, unpriced, budgets=(budget(10**9, mode=mode),)), tmp_path) as sidecar:
+            answers_ = [
+                await sidecar.ask("x", model="unpriced"),
+                await sidecar.ask("x", model="priced", web_search_options={}),
+            ]
+    assert [one.status_code for one in answers_] == [status] * 2
+    if status != 200:
+        assert not upstream.asked
+        assert [one.json()["error"]["code"] for one in answers_] == ["no_eligible_model"] * 2
+        assert "unpriced: Unpriceable (it has no `price`" in answers_[0].json()["error"]["message"]
+        assert "`web_search_options`: run by the provider" in answers_[1].json()["error"]["message"]
 
 
 async def test_the_metrics_show_the_budgets_that_there_are(tmp_path: Path) -> None:

@@ -6,12 +6,19 @@ import asyncio
 import contextlib
 import itertools
 import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
 from tests.support.sidecar import bearer, model_of, running_sidecar, snapshot_of, state_of, upstream_of
 from tests.support.upstream import DONE, answers, event, hangs, piece, running_upstream, send_events, streams
+
+from foresail_api.snapshot import SnapshotTenants
+from foresail_sidecar.configuration.state import ServingState
+from foresail_sidecar.tenants.directory import read_keys
+from foresail_sidecar.tenants.keys import hash_of_key, key_line, new_key
 
 MESSAGES = [{"role": "user", "content": "x"}]
 
@@ -53,6 +60,33 @@ async def test_a_new_credential_is_used_from_the_next_request_on() -> None:
             revoked = await sidecar.ask()
     assert [asked.headers["Authorization"] for asked in upstream.asked] == ["Bearer old", "Bearer new"]
     assert revoked.status_code == 400
+
+
+async def test_a_key_that_is_revoked_while_the_body_comes_is_not_valid_any_more() -> None:
+    key = new_key()
+    directory, _ = read_keys({"a": key_line(hash_of_key(key), "team-a", None)})
+    async with running_upstream(answers()) as upstream:
+        snapshot = snapshot_of(
+            model_of("small", upstream_of(upstream.url)), tenants=SnapshotTenants(secret_name="keys")
+        )
+        valid = replace(state_of(snapshot), tenants=directory)
+        async with running_sidecar(valid) as sidecar:
+
+            async def body(then: ServingState) -> AsyncIterator[bytes]:
+                yield b'{"model": "auto", '
+                # By the time of another answer the head of this request was read.
+                assert (await sidecar.http.get("/v1/models", headers=headers)).status_code == 200
+                sidecar.serving.replace(then)
+                yield json.dumps({"messages": MESSAGES}).encode()[1:]
+
+            headers = {"Authorization": f"Bearer {key}"}
+            answered, revoked = [
+                await sidecar.http.post("/v1/chat/completions", content=body(then), headers=headers)
+                for then in (valid, state_of(snapshot))
+            ]
+    assert answered.status_code == 200
+    assert (revoked.status_code, revoked.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert len(upstream.asked) == 1
 
 
 async def test_an_end_waits_for_what_is_under_way() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from tests.support.sidecar import Sidecar, model_of, running_sidecar, snapshot_of, state_of, upstream_of
 from tests.support.upstream import (
     DONE,
@@ -15,6 +18,10 @@ from tests.support.upstream import (
     streams,
     usage,
 )
+
+from foresail_api.pool import Capability
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}}
 
 
 async def settled(sidecar: Sidecar, basis: str) -> float:
@@ -85,6 +92,29 @@ async def test_the_estimate_of_the_input_learns_from_what_upstreams_report() -> 
         after = await estimated(sidecar)
     assert before < 300
     assert 400 < after <= 500
+
+
+@pytest.mark.parametrize(
+    ("content", "counted"),
+    [
+        ("x" * 1000, None),
+        ("x" * 1000, usage(100_001, 2)),
+        ([{"type": "text", "text": "x" * 1000}, PICTURE], usage(5000, 2)),
+    ],
+    ids=["not reported", "more than the context window", "with an image"],
+)
+async def test_the_estimate_of_the_input_learns_from_nothing_else(content: Any, counted: Any) -> None:
+    shown = {"model": "auto", "messages": [{"role": "user", "content": "x" * 1000}]}
+    asked = {"model": "auto", "messages": [{"role": "user", "content": content}]}
+    async with running_upstream(says(200, completion("Hello.", counted))) as upstream:
+        model = model_of(
+            "small", upstream_of(upstream.url), capabilities=frozenset({Capability.VISION}), max_tokens_per_image=9000
+        )
+        async with running_sidecar(snapshot_of(model)) as sidecar:
+            before = (await sidecar.http.post("/v1/route", json=shown)).json()["candidates"]
+            for _ in range(3):
+                assert (await sidecar.http.post("/v1/chat/completions", json=asked)).status_code == 200
+            assert (await sidecar.http.post("/v1/route", json=shown)).json()["candidates"] == before
 
 
 async def test_only_the_model_that_answered_is_billed() -> None:

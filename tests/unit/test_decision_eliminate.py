@@ -14,8 +14,16 @@ from foresail_router.decision.eliminate import eligible_models
 from foresail_router.decision.types import Candidate
 
 
-def only(asked: dict[str, Any], of_model: dict[str, Any], cap: str | None = None, input_tokens: int = 250) -> Candidate:
-    (candidate,) = candidates_of(request(**asked), snapshot(model("m", **of_model), cap=cap), input_tokens=input_tokens)
+def only(
+    asked: dict[str, Any],
+    of_model: dict[str, Any],
+    cap: str | None = None,
+    input_tokens: int = 250,
+    *,
+    budgeted: bool = False,
+) -> Candidate:
+    served = snapshot(model("m", **of_model), cap=cap)
+    (candidate,) = candidates_of(request(**asked), served, input_tokens=input_tokens, budgeted=budgeted)
     return candidate
 
 
@@ -105,10 +113,22 @@ def test_without_a_cap_the_worst_case_is_told_where_it_can_be() -> None:
         ({"unpriceable": "`audio`: audio output has no price"}, {}, "`audio`"),
     ],
 )
-def test_under_a_cap_what_has_no_price_is_out(asked: dict[str, Any], of_model: dict[str, Any], words: str) -> None:
-    candidate = only(asked, of_model, cap="1")
+@pytest.mark.parametrize("limited", [{"cap": "1"}, {"budgeted": True}], ids=str)
+def test_where_money_is_limited_what_has_no_price_is_out(
+    asked: dict[str, Any], of_model: dict[str, Any], words: str, limited: dict[str, Any]
+) -> None:
+    candidate = only(asked, of_model, **limited)
     assert candidate.elimination == Elimination.UNPRICEABLE
     assert words in candidate.detail
+
+
+def test_what_no_budget_can_reserve_is_out_where_one_is_enforced() -> None:
+    """A million tokens at 999,999,999 dollars each million are more than 2^50 nano-dollars."""
+    asked, dear = {"input_bytes": 10**6}, {"price": price("999999999", "0")}
+    candidate = only(asked, dear, budgeted=True)
+    assert candidate.elimination == Elimination.UNPRICEABLE
+    assert "more than 1125899.906842624 USD, which no budget can reserve" in candidate.detail
+    assert only(asked, dear).elimination is None
 
 
 # 990 bytes and 10 tokens of overhead at 1 dollar per million: 0.001 dollars for the input, 0.000002 for an output token.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.decisions import decision_of, model, price, request, snapshot
+from tests.support.decisions import decision_of, estimate, model, price, request, snapshot
 from tests.support.ledgers import LedgerCounts, SqliteBackend, ledger_client
 
 from foresail_api.budgets import BudgetMode, BudgetScope, CalendarUnit, HardAction
@@ -19,6 +19,7 @@ from foresail_api.snapshot import SnapshotLimits, SnapshotModel
 from foresail_api.snapshot_budgets import SnapshotBudget
 from foresail_router.decision.counts import TokenCounts
 from foresail_router.decision.price import worst_case
+from foresail_router.engine.interface import Estimate
 from foresail_sidecar.flow.admit import Admission, Admitted, NotAdmitted
 from foresail_sidecar.flow.budgets import BudgetRefusal, Budgets, PolicyBudget, RefusalReason
 from foresail_sidecar.flow.lazily import Lazily
@@ -48,9 +49,9 @@ def budgets_of(amount: int, *, fail_open: bool = False, **changes: Any) -> Budge
     return Budgets((PolicyBudget.of(declared),), fail_open)
 
 
-def offers_of(*models: SnapshotModel) -> Sequence[Offer]:
+def offers_of(*models: SnapshotModel, estimates: Sequence[Estimate] | None = None) -> Sequence[Offer]:
     served = snapshot(*models, strategy=Strategy.CHEAPEST)
-    decision, limits = decision_of(ASKED, served, input_tokens=50), Limits.of(served)
+    decision, limits = decision_of(ASKED, served, estimates, input_tokens=50), Limits.of(served)
     cheapest = decision.order[0]
     return [
         offer_of(
@@ -143,6 +144,17 @@ async def test_the_output_is_clamped_to_what_is_left(ledger: LedgerClient) -> No
     assert admitted.candidate.input_bound is not None
     assert worst_case(DEAR.price, admitted.candidate.input_bound, 1, 25) == INPUT + 50_000
     assert await used(ledger, budgets) == (0, INPUT + 50_000)
+
+
+async def test_an_answer_is_not_clamped_below_its_predicted_length(ledger: LedgerClient) -> None:
+    offers = offers_of(DEAR, estimates=[estimate("dear", 0.9, 40)])
+    with pytest.raises(NotAdmitted) as caught:
+        await Admission().admit(ledger, budgets_of(INPUT + 79_999), "", ASKED, offers, "a")
+    refusal = caught.value.refusal
+    assert isinstance(refusal, BudgetRefusal)
+    assert (refusal.reason, refusal.needed) == (RefusalReason.EXHAUSTED, INPUT + 80_000)
+    admitted = await Admission().admit(ledger, budgets_of(INPUT + 80_000), "", ASKED, offers, "b")
+    assert admitted.candidate.output_limit == 40
 
 
 async def test_another_candidate_is_taken_where_the_first_does_not_fit(ledger: LedgerClient) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support.decisions import decision_of, estimate, model, price, request, snapshot
 
 from foresail_api.budgets import BudgetMode, BudgetScope, CalendarUnit, HardAction
 from foresail_api.ledgers import OnLedgerUnavailable
 from foresail_api.reasons import Basis
+from foresail_api.snapshot import SnapshotObjective
 from foresail_api.snapshot_budgets import SnapshotBudget
+from foresail_router.decision.objective import pressed
 from foresail_router.decision.types import Decision
 from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, budget_refusal
 from foresail_sidecar.ledger.interface import Denied, Measure, Shortage, Usage
@@ -162,6 +166,12 @@ def test_budgets_at_their_end_leave_only_the_cheapest_model(pressure: int, chose
     decision = decide_under(pressure)
     assert decision.chosen is not None
     assert (decision.chosen.model, decision.basis, decision.pressure_percent) == (chosen, basis, pressure)
+
+
+@pytest.mark.parametrize("kind", ["Tradeoff", "CheapestWithinPercentOfBest"])
+@pytest.mark.parametrize(("pressure", "percent"), [(0, 30), (1, 30), (10, 37), (50, 65), (99, 99), (100, 100)])
+def test_pressure_raises_the_percentage_of_each_objective_linearly(kind: Any, pressure: int, percent: int) -> None:
+    assert pressed(SnapshotObjective(kind=kind, percent=30), pressure) == SnapshotObjective(kind=kind, percent=percent)
 
 
 def test_pressure_in_between_raises_the_weight_of_cost() -> None:

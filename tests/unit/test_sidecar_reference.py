@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from foresail_api.reasons import Basis
+from foresail_router.decision.types import RefusalKind
 from foresail_sidecar.configuration.state import ServingHolder
 from foresail_sidecar.flow.budgets import PolicyBudget
 from foresail_sidecar.flow.outcomes import AttemptOutcome, RequestOutcome
@@ -56,6 +57,11 @@ def test_every_exposed_series_is_documented() -> None:
 def test_every_word_of_a_label_is_documented() -> None:
     for word in (*RequestOutcome, *AttemptOutcome):
         assert f"`{word.value}`" in METRICS, word
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    (refusal,) = (meaning for name, meaning in rows(METRICS, 2) if name == "`refusal`")
+    assert set(re.findall(r"`(\w+)`", refusal)) == set(RefusalKind)
 
 
 def test_every_header_of_ours_is_documented() -> None:

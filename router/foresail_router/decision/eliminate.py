@@ -184,7 +184,7 @@ def _nothing_beside_thinking(request: NeutralRequest, thinking: int, wanted: int
 
 def _why_unpriceable(request: NeutralRequest, model: SnapshotModel) -> str:
     if model.price is None:
-        return "it has no `price`, so no cost cap can hold"
+        return "it has no `price`, so no limit on costs can hold"
     if request.unpriceable:
         return f"no bound on the cost of this request: {request.unpriceable}"
     if model.overhead_tokens is None:

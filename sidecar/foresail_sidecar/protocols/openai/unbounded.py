@@ -20,7 +20,7 @@ from foresail_sidecar.protocols.openai.fields import (
 from foresail_sidecar.protocols.openai.quoting import field_name, shown
 from foresail_sidecar.protocols.openai.thinking import is_bounded_thinking
 
-_UNKNOWN = "Foresail does not know what it costs; leave it out, or use a policy without a cost cap"
+_UNKNOWN = "Foresail does not know what it costs; leave it out, or use a policy without limits on costs"
 
 
 def what_is_unbounded(fields: dict[str, Any]) -> str | None:
