@@ -35,13 +35,19 @@ _OUTAGE_TESTS: Final = (
 )
 _TESTS_SECONDS: Final = 600
 _CLIENTS: Final = 1000
+_PARTS: Final = "worst,tenth,faults,model,outages,soak"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prove and print; `--write` also writes the table into the documentation."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.soak is None:
         options.soak = 0 if options.quick else 20
+    missing = set(options.parts.split(",")) - {name for name, _ in _parts(Path(), options)}
+    if missing and options.parts != _PARTS:
+        # What did not run proves nothing, and must not look as if it had held.
+        parser.error(f"--parts: none of these is a part of this run: {', '.join(sorted(missing))}")
     command = _command(sys.argv[1:] if arguments is None else arguments)
     began = time.monotonic()
     print(f"seed {options.seed}", flush=True)
@@ -157,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="length of the soak; 0 for none (default: 20)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is random")
     parser.add_argument("--clients", type=int, default=_CLIENTS, help="(default: %(default)s)")
-    parser.add_argument("--parts", default="worst,tenth,faults,model,outages,soak", help="(default: %(default)s)")
+    parser.add_argument("--parts", default=_PARTS, help="(default: %(default)s)")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="a new directory for logs, journals and ledgers")
     parser.add_argument("--write", action="store_true", help=f"write the table into docs/benchmarks/{PAGE.name}")
     return parser

@@ -9,6 +9,7 @@ from tests.proof import faults, verdicts
 from tests.proof.decisions import read_decisions
 from tests.proof.journal import Journal, read_bills
 from tests.proof.ledgers import Balance, Entry, Poll, Record, by_attempt
+from tests.proof.run import main
 from tests.proof.setting import LARGE, PROMPT_TOKENS, Price, dollars
 from tests.proof.verdicts import Refusal, Verdict
 
@@ -259,3 +260,11 @@ def test_a_restart_of_everything_misses_nobody() -> None:
     assert {fault.whom for fault in planned if "upstream" in fault.kind} == {0, 1, 2}
     assert sum("Redis" in fault.kind for fault in planned) == 3
     assert max(fault.at for fault in planned) < 100
+
+
+@pytest.mark.parametrize("arguments", [["--parts", "modell"], ["--parts", "outages", "--backend", "sqlite"]])
+def test_what_does_not_run_is_not_proven(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[1] in capsys.readouterr().err
