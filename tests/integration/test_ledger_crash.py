@@ -243,6 +243,9 @@ async def test_a_ledger_that_lost_data_is_put_together_from_what_was_seen_of_it(
     assert 0 < closed.value.opens_in_seconds <= 3
     with pytest.raises(LedgerClosed):
         await first.settle([Settled("mine", 1, "Reported", mine.receipt, (1, 0))])
+    with pytest.raises(LedgerClosed):
+        # Who tells last may know the most.
+        await first.usage([CLAIM])
     assert await first.renew(["mine", "dead"], LEASE_MS) == {"dead"}
 
     with pytest.raises(DataLost):

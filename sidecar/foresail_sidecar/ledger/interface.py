@@ -310,6 +310,7 @@ class Ledger(Protocol):
         """What the accounts of the claims have used now, in the order of the claims.
 
         Raises:
+            LedgerClosed: the ledger is being restored, so not all of it may have been told yet.
             WindowsOutdated: a calendar span holds no window for the ledger's present.
         """
         ...

@@ -143,7 +143,8 @@ def renew(unit: Unit, attempt_ids: Sequence[str], lease_ms: int) -> frozenset[st
 
 
 def usage(unit: Unit, claims: Sequence[Claim]) -> tuple[Usage, ...]:
-    """What the accounts of the claims have used now."""
+    """What the accounts of the claims have used now; see `Ledger.usage`."""
+    require_open(unit)
     return tuple(each.usage() for each in _standings(unit, claims))
 
 
