@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.support.sidecar import DIGEST, model_of, running_sidecar, snapshot_of, state_of, upstream_of
-from tests.support.upstream import answers, running_upstream
+from tests.support.upstream import answers, running_upstream, says
 
 from foresail_api.policy import FailureMode, Strategy
 from foresail_router.engine.interface import (
@@ -166,3 +166,17 @@ async def test_a_model_is_out_if_the_cap_cuts_off_half_of_its_answers() -> None:
     assert (answered.status_code, answered.headers["x-foresail-model"]) == (200, "cheap")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cost_cap_exceeded")
     assert "fewer than the 140 that half of the answers are predicted to exceed" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("left", "asked"), [(39, []), (40, [40])])
+async def test_what_a_failure_leaves_of_the_cap_is_not_spent_on_less_than_the_predicted_length(
+    left: int, asked: list[int]
+) -> None:
+    """The first attempt may have cost 100 tokens of 2,000 nano-dollars each; half of the answers need 40."""
+    async with running_upstream(says(500, b"{}")) as ill, running_upstream(answers()) as well:
+        model = model_of("good", upstream_of(ill.url), upstream_of(well.url, "second"), dollars_in=0)
+        snapshot = snapshot_of(model, strategy=Strategy.LEARNED, per_request_nano_dollars=(100 + left) * 2000)
+        async with running_sidecar(state_of(snapshot, scorer=Foresees(good=0.9))) as sidecar:
+            answer = await sidecar.ask(max_tokens=100)
+    assert answer.status_code == (200 if asked else 502)
+    assert [one.json["max_tokens"] for one in well.asked] == asked

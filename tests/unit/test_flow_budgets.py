@@ -9,9 +9,11 @@ from tests.support.decisions import decision_of, estimate, model, price, request
 
 from foresail_api.budgets import BudgetMode, BudgetScope, CalendarUnit, HardAction
 from foresail_api.ledgers import OnLedgerUnavailable
+from foresail_api.policy import Strategy
 from foresail_api.reasons import Basis
 from foresail_api.snapshot import SnapshotObjective
 from foresail_api.snapshot_budgets import SnapshotBudget
+from foresail_router.decision.conditions import RequestLimits
 from foresail_router.decision.objective import pressed
 from foresail_router.decision.types import Decision
 from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, budget_refusal
@@ -166,6 +168,19 @@ def test_budgets_at_their_end_leave_only_the_cheapest_model(pressure: int, chose
     decision = decide_under(pressure)
     assert decision.chosen is not None
     assert (decision.chosen.model, decision.basis, decision.pressure_percent) == (chosen, basis, pressure)
+
+
+def test_at_their_end_the_cheapest_answers_also_what_is_not_routed_and_a_named_model_its_own_requests() -> None:
+    cheap = model("cheap", price=price("0.1", "0.2"))
+    served = snapshot(model("dear"), cheap, strategy=Strategy.DEFAULT, default_model="dear")
+    asked = {
+        Basis.BUDGET_CHEAPEST: (request(), RequestLimits(routed=False), "cheap"),
+        Basis.PASS_THROUGH: (request(model="dear"), RequestLimits(), "dear"),
+    }
+    for basis, (one, limits, name) in asked.items():
+        decision = decision_of(one, served, limits=limits, pressure_percent=100)
+        assert decision.chosen is not None
+        assert (decision.chosen.model, decision.basis) == (name, basis)
 
 
 @pytest.mark.parametrize("kind", ["Tradeoff", "CheapestWithinPercentOfBest"])
