@@ -113,6 +113,8 @@ def describe(error: ValidationError) -> Iterator[str]:
         if fault["type"] == "extra_forbidden":
             message = "unknown field; remove it or correct its spelling"
         value = fault.get("input")
+        if fault["type"] == "string_type" and isinstance(value, int | float):
+            message = "must be text; write it in quotes"
         short = isinstance(value, str | int | float) and len(str(value)) <= 80
         shown = f" (it is {value!r})" if short and not _may_be_secret(fault["type"], path, str(value)) else ""
         yield f"`{path.lstrip('.') or 'object'}`: {message}{shown}"

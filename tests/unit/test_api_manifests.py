@@ -142,7 +142,7 @@ def test_the_same_object_twice_is_refused(tmp_path: Path, kind: str) -> None:
         ("[" * 3000, "nested too deeply"),
         ("apiVersion: foresail.dev/v1alpha1\nkind: ModelPool", "ModelPool without a name: `metadata`"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: [sk-1]", "`stringData`"),
-        ("apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {a: 123456}", "valid string"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {a: 123456}", "write it in quotes"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {a: }", "valid string"),
     ],
 )
@@ -151,6 +151,13 @@ def test_what_cannot_be_read_is_told_by_file_and_line(tmp_path: Path, text: str,
     assert words in message
     assert "all.yaml" in message
     assert not re.search("sk-1|123456", message)
+
+
+@pytest.mark.parametrize("amount", ["0.25", "5"])
+def test_money_without_quotes_is_told_to_need_some(tmp_path: Path, amount: str) -> None:
+    written(tmp_path, POLICY.replace("spec: {", f"spec: {{costLimits: {{perRequest: {amount}}}, "))
+    said = f"`spec.costLimits.perRequest`: must be text; write it in quotes (it is {amount})"
+    assert said in refused(tmp_path)
 
 
 def test_objects_without_a_known_kind_are_passed_over(tmp_path: Path) -> None:
