@@ -45,9 +45,10 @@ def test_what_has_no_price_of_its_own_costs_what_plain_input_does() -> None:
 
 
 def test_a_long_write_costs_what_a_short_one_does() -> None:
-    assert tables(PLAIN | {"cacheWriteShortPerMillionTokens": "2.5"}) == (
-        (0, prices(cache_write_short=2_500_000, cache_write_long=2_500_000)),
-    )
+    short = {"cacheWriteShortPerMillionTokens": "2.5"}
+    expected = prices(cache_write_short=2_500_000, cache_write_long=2_500_000)
+    tier = PLAIN | short | {"aboveInputTokens": 5}
+    assert tables(PLAIN | short | {"tiers": [tier]}) == ((0, expected), (5, expected))
 
 
 def test_every_price_is_taken_as_it_is_also_zero() -> None:

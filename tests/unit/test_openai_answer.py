@@ -183,6 +183,8 @@ def test_a_report_does_not_hold_what_comes_after_it() -> None:
         ({"prompt_tokens": -3, "completion_tokens": 4}, None),
         ({"prompt_tokens": True, "completion_tokens": 4}, None),
         ({"prompt_tokens": 10**30, "completion_tokens": 4}, None),
+        ({"prompt_tokens": 10**9, "completion_tokens": 4}, billed(10**9, 4)),
+        ({"prompt_tokens": 10**9 + 1, "completion_tokens": 4}, None),
         ({"prompt_tokens": "3", "completion_tokens": 4}, None),
         ({}, None),
         (7, None),

@@ -167,6 +167,7 @@ def test_capabilities_are_required_also_when_used_earlier(fields: dict[str, Any]
         ({"web_search_options": {}}, "`web_search_options`"),
         ({"tools": [{"type": "web_search"}]}, "`tools[0]`"),
         ({"tools": [TOOL, {"google_search": {}}]}, "`tools[1]`"),
+        ({"tools": [{**TOOL, "google_search": {}}]}, "`tools[0]`"),
         ({"tools": ["f"]}, "`tools[0]`"),
         ({"tools": [{"type": ["function"], "function": {}}]}, "`tools[0]`"),
         ({"service_tier": ["default"]}, "`service_tier`"),
