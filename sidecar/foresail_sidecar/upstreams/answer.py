@@ -13,7 +13,7 @@ from functools import partial
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure, without_frames
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
 
 
@@ -74,7 +74,7 @@ class UpstreamAnswer:
             raise UpstreamFailure(FailureKind.TIMED_OUT, f"the upstream {said}") from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamFailure(
-                FailureKind.BROKEN, f"the upstream broke off its answer ({type(error).__name__})"
+                FailureKind.BROKEN, f"the upstream broke off its answer ({without_frames(error)})"
             ) from None
 
     async def read(self, limit_bytes: int, take: Callable[[int], None] | None = None) -> bytes:

@@ -18,7 +18,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from foresail_sidecar.upstreams.answer import UpstreamAnswer
-from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure
+from foresail_sidecar.upstreams.failures import FailureKind, UpstreamFailure, without_frames
 from foresail_sidecar.upstreams.headers import Field
 from foresail_sidecar.upstreams.targets import Target
 from foresail_sidecar.upstreams.timeouts import UpstreamTimeouts
@@ -144,7 +144,7 @@ class UpstreamClient:
                 finally:
                     head.end()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({type(error).__name__})") from None
+            raise UpstreamFailure(FailureKind.UNREACHABLE, f"no connection ({without_frames(error)})") from None
         except ValueError:
             # Raised before anything is written, for a URL or a header that HTTP cannot carry; the message could quote a credential.
             raise UpstreamFailure(
@@ -159,7 +159,7 @@ class UpstreamClient:
             ) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamFailure(
-                FailureKind.BROKEN, f"the upstream gave no valid answer ({type(error).__name__})"
+                FailureKind.BROKEN, f"the upstream gave no valid answer ({without_frames(error)})"
             ) from None
         return self._checked(response, timeouts, deadline)
 

@@ -17,6 +17,18 @@ class FailureKind(StrEnum):
     TOO_LARGE = "TooLarge"
 
 
+def without_frames(error: BaseException) -> str:
+    """Return the name of an error that a connection keeps, and take the tracebacks from it and from those that led to it.
+
+    They know the frames that know the connection: in that circle, all of a request would stay until somebody searches for garbage.
+    """
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return type(error).__name__
+
+
 class UpstreamFailure(Exception):
     """An attempt that gave no whole answer. The message names neither prompts nor credentials and is fit for clients."""
 

@@ -28,7 +28,7 @@ class Entered:
 
     def __init__(self, task: asyncio.Task[object], every: set[Entered], changed: asyncio.Event) -> None:
         self.interrupted = False
-        self._task = task
+        self._task: asyncio.Task[object] | None = task
         self._all = every
         self._changed = changed
 
@@ -41,13 +41,15 @@ class Entered:
     ) -> None:
         self._all.discard(self)
         self._changed.set()
+        # A task that is cancelled keeps the error, whose traceback knows the frames that know this: all of the request would stay.
+        task, self._task = self._task, None
         # Where somebody else cancelled as well, theirs goes on.
-        if self.interrupted and not self._task.uncancel() and isinstance(error, asyncio.CancelledError):
+        if self.interrupted and task is not None and not task.uncancel() and isinstance(error, asyncio.CancelledError):
             raise Interrupted from error
 
     def interrupt(self) -> None:
         """End the block at what it waits for."""
-        if not self.interrupted:
+        if not self.interrupted and self._task is not None:
             self.interrupted = True
             self._task.cancel()
 

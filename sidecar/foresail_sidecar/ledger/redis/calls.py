@@ -123,7 +123,13 @@ class Calls:
             # At the end of this turn of the loop, so that all calls of the turn share a round trip.
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
-        return await call.answer
+        answer = call.answer
+        del call
+        try:
+            return await answer
+        finally:
+            # An error that an answer keeps knows this frame.
+            del answer
 
     def _send(self) -> None:
         self._scheduled = False
@@ -188,7 +194,8 @@ class Calls:
                 try:
                     answers.append(await connection.read_response())
                 except ResponseError as error:
-                    answers.append(error)
+                    # Its traceback knows this frame, which knows the answers.
+                    answers.append(error.with_traceback(None))
         except BaseException:
             await self._redis.connection_pool.release(connection)
             raise
