@@ -18,6 +18,7 @@ from foresail_router.strategies.fused.parts import deviations
 from foresail_router.strategies.fused.problem import shared_problem
 from foresail_router.strategies.fused.settings import FusedSettings
 from foresail_router.strategies.fused.smoother import fit_smoother
+from foresail_router.strategies.fused.stacked import stack_groups
 from foresail_router.strategies.fused.weights import competitive_weights, kept_share
 from foresail_router.strategies.task_aware.doubt import fit_doubt
 from foresail_router.strategies.task_aware.ridge import FoldedRidge
@@ -138,11 +139,11 @@ def test_a_smoother_says_what_its_neighbours_were_and_nothing_of_unknown_columns
     assert foreseen[:, 0] == pytest.approx(np.repeat(np.arange(4.0), 10), rel=0.05)
     assert (foreseen[:, 2] == 0).all()
     for number in range(4):
-        said = smoother.foresee(features[10 * number])
+        said = smoother.foresee(features[10 * number] @ smoother.directions)
         assert said == pytest.approx([number, -number, 0.0], rel=0.05)
     wide, _ = fit_smoother(features, targets, np.arange(40) % 2, 1000)
     assert wide.neighbours == 40
-    assert np.isfinite(wide.foresee(np.zeros(4, dtype=np.float32))).all()
+    assert np.isfinite(wide.foresee(np.zeros(wide.points.shape[1], dtype=np.float32))).all()
 
 
 def test_labels_of_few_prompts_are_no_labels() -> None:
@@ -192,8 +193,13 @@ def test_a_label_classifier_gives_each_prompt_its_labels_row() -> None:
     assert margins is not None
     table = np.arange(12, dtype=np.float32).reshape(3, 4)
     classifier = LabelClassifier(margins.rarity, margins.words, margins.embedding, margins.bias, table, 64.0)
-    said = [classifier.foresee(training.features.lexical, row, training.features.embeddings[row]) for row in range(90)]
-    assert np.stack(said) == pytest.approx(table[topics], abs=0.1)
+    groups = stack_groups(classifier, [])
+    assert groups is not None
+    for row in range(90):
+        margins = training.features.embeddings[row] @ classifier.embedding + classifier.bias
+        margins += classifier.margins_of_words(training.features.lexical, row)
+        for added in groups.foresee(margins):
+            assert added == pytest.approx(table[topics[row]], abs=0.1)
 
 
 def test_a_table_is_as_sharp_as_pays_and_a_level_adds_what_its_group_does() -> None:
@@ -207,7 +213,7 @@ def test_a_table_is_as_sharp_as_pays_and_a_level_adds_what_its_group_does() -> N
     level, foreseen = fit_level(group, np.eye(2)[group], 32.0, values, FoldedRidge(features, folds), folds)
     for row in (0, 1):
         assert level.assign(features[row]).sum() == pytest.approx(1.0)
-        assert level.foresee(features[row]) == pytest.approx(table.mean[row], abs=0.05)
+        assert level.assign(features[row]) @ level.table == pytest.approx(table.mean[row], abs=0.05)
     assert foreseen[:2] == pytest.approx(table.mean, abs=0.05)
 
 

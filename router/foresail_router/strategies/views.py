@@ -6,6 +6,7 @@ has the same view at fitting and at predicting, however it is batched. It must n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +24,8 @@ Dense = NDArray[np.float32]
 _MOST_ROWS = 4000
 _ITERATIONS = 2
 _OVERSAMPLES = 8
-_MOST_DEVIATIONS = 3.0
+_MOST_DEVIATIONS = np.float32(3.0)
+_STRUCTURE_LENGTH = np.float32(np.sqrt(STRUCTURE))
 _PROJECTION, _STRUCTURE = "view.projection", "view.structure"
 
 
@@ -59,7 +61,7 @@ class View:
         """Return embedding, lsa and structure side by side: three blocks, the rows of each about 1 in length."""
         lsa, structure = self._reduced(features)
         embeddings = np.asarray(features.embeddings, dtype=np.float32)
-        return np.concatenate([embeddings, lsa, structure / np.float32(np.sqrt(STRUCTURE))], axis=1)
+        return np.concatenate([embeddings, lsa, structure / _STRUCTURE_LENGTH], axis=1)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` needs, under names of their own."""
@@ -83,7 +85,7 @@ class View:
         if found is None:
             counts = features.lexical
             figures = (counts.structure - self._structure[0]) / self._structure[1]
-            structure = np.clip(figures, -_MOST_DEVIATIONS, _MOST_DEVIATIONS).astype(np.float32)
+            structure = np.minimum(np.maximum(figures, -_MOST_DEVIATIONS), _MOST_DEVIATIONS)
             found = self._seen[features] = self._project(counts), structure
         return found
 
@@ -91,10 +93,12 @@ class View:
         projected = np.zeros((len(counts.offsets) - 1, self.lsa_width), dtype=np.float32)
         # Row by row: a product with the whole batch may add in an order that depends on the batch.
         for row, (start, end) in enumerate(zip(counts.offsets[:-1], counts.offsets[1:], strict=True)):
-            vector = counts.values[start:end] @ self._projection[counts.columns[start:end]]
-            length = np.sqrt(vector @ vector)
+            # Buckets are within the table: to have `take` check each of them again costs as much as the product.
+            rows = self._projection.take(counts.columns[start:end], axis=0, mode="clip")
+            vector = counts.values[start:end] @ rows
+            length = math.sqrt(vector @ vector)
             if length > 0:
-                projected[row] = vector / length
+                projected[row] = vector / np.float32(length)
         return projected
 
 

@@ -6,6 +6,7 @@ must not know what models score.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from foresail_router.features.lexical import BUCKETS, LexicalCounts
 from foresail_router.strategies.base import Features
 from foresail_router.strategies.bucket_rows import pack_rows, unpack_rows
-from foresail_router.strategies.task_aware.classifier import sharpen
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -43,17 +43,16 @@ class LabelClassifier:
     table: Floats
     sharpness: float
 
-    def foresee(self, counts: LexicalCounts, row: int, embedding: Floats) -> Array:
-        """Return what the labels of one prompt add (columns)."""
-        span = slice(int(counts.offsets[row]), int(counts.offsets[row + 1]))
-        columns = counts.columns[span]
-        words = columns < WORD_BUCKETS
-        columns = columns[words]
-        values = counts.values[span][words] * self.rarity[columns]
-        length = float(np.sqrt(values @ values))
-        margins = (values / np.float32(max(length, 1e-9))) @ self.words[columns].astype(np.float32)
-        margins = margins + embedding @ self.embedding + self.bias
-        return np.asarray(sharpen(margins[None], self.sharpness)[0] @ self.table, dtype=np.float64)
+    def margins_of_words(self, counts: LexicalCounts, row: int) -> Floats:
+        """Return what the words of one prompt add to the margins (labels) that its embedding gives."""
+        start, end = int(counts.offsets[row]), int(counts.offsets[row + 1])
+        # A prompt's buckets are in order, and those of words come first.
+        end = start + int(counts.columns[start:end].searchsorted(WORD_BUCKETS))
+        columns = counts.columns[start:end]
+        values = counts.values[start:end] * self.rarity.take(columns)
+        length = max(math.sqrt(values @ values), 1e-9)
+        words = self.words.take(columns, axis=0).astype(np.float32)
+        return np.asarray((values / np.float32(length)) @ words, dtype=np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` needs, under names of their own."""

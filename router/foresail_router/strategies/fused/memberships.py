@@ -29,10 +29,6 @@ class Level:
     table: Floats
     sharpness: float
 
-    def foresee(self, row: Floats) -> Array:
-        """Return what one prompt's groups add (columns)."""
-        return np.asarray(self.assign(row) @ self.table, dtype=np.float64)
-
     def assign(self, row: Floats) -> Array:
         """Return one prompt's memberships in the groups, which sum to 1."""
         return np.asarray(sharpen((row @ self.weights + self.bias)[None], self.sharpness)[0], dtype=np.float64)

@@ -5,6 +5,7 @@ It must not know what the smoothed targets mean.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +36,16 @@ class Smoother:
     neighbours: int
     temperature: float
 
-    def foresee(self, row: Floats) -> Array:
-        """Return the smoothed targets of one prompt's features."""
-        reduced = row @ self.directions
-        length = float(np.sqrt(reduced @ reduced))
+    def foresee(self, reduced: Floats) -> Array:
+        """Return the smoothed targets of one prompt's features along the `directions`."""
+        length = math.sqrt(reduced @ reduced)
         cosine = self.points @ (reduced / np.float32(length if length > 0 else 1.0))
         last = len(cosine) - self.neighbours
-        chosen = np.argpartition(cosine, last)[last:] if last > 0 else np.arange(len(cosine))
-        near = cosine[chosen]
+        chosen = cosine.argpartition(last)[last:] if last > 0 else np.arange(len(cosine))
+        near = cosine.take(chosen)
         weights = np.exp((near - near.max()) / np.float32(self.temperature))
-        total = weights @ self.values[chosen]
-        weight = weights @ self.known[chosen]
+        total = weights @ self.values.take(chosen, axis=0)
+        weight = weights @ self.known.take(chosen, axis=0)
         return np.asarray(total / (weight + _PRIOR_WEIGHT * weights.sum()), dtype=np.float64)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

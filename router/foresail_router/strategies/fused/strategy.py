@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from foresail_router.strategies.base import Array, Features, Predictions, Progress, Settings, State, TrainingSet
 from foresail_router.strategies.fused.parts import Parts, deviations
+from foresail_router.strategies.fused.stacked import stack_groups, stack_maps
 from foresail_router.strategies.fused.state import read_parts
 from foresail_router.strategies.task_aware.tasks import TaskFacts
 
@@ -35,6 +36,8 @@ class FusedStrategy:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._maps = stack_maps(parts)
+        self._groups = stack_groups(parts.labels, list(parts.levels.values()))
 
     @property
     def tasks(self) -> tuple[TaskFacts, ...]:
@@ -78,31 +81,35 @@ class FusedStrategy:
     def _predict_one(self, features: Features, number: int, seen: Floats) -> Array:
         parts, joint = self._parts, self._parts.joint
         row = self._row(seen)
-        estimates = self._components(features, number, seen, row)
+        mapped = self._maps.apply(row)
+        estimates = self._components(features, number, mapped)
         ease = joint.ease_scale * estimates[:, 0].mean()
-        quality = np.clip(joint.mean + ease + joint.weights @ estimates[:, 1:], 0.0, 1.0)
+        quality = np.minimum(np.maximum(joint.mean + ease + joint.weights @ estimates[:, 1:], 0.0), 1.0)
         # An error matters where models differ, and where that is can be foreseen: all right or all wrong, nothing is lost.
-        loss = np.clip(float(row @ joint.loss_weights) + joint.loss_bias, *_LOSS_BOUNDS)
-        std = loss * np.sqrt(parts.doubt.variance(row))
-        return np.concatenate([quality[None], std[None], parts.lengths.foresee(row)]).astype(np.float64)
+        least, most = _LOSS_BOUNDS
+        loss = min(max(float(mapped[self._maps.loss]), least), most)
+        std = loss * np.sqrt(parts.doubt.variance_of(row, mapped[self._maps.precision]))
+        return np.concatenate([quality[None], std[None], parts.lengths.of_logs(mapped[self._maps.lengths])])
 
-    def _components(self, features: Features, number: int, seen: Floats, row: Floats) -> Array:
+    def _components(self, features: Features, number: int, mapped: Floats) -> Array:
         """Return each component's deviations (components x 1 + models): ease, advantages."""
-        parts, found = self._parts, {}
+        parts, maps = self._parts, self._maps
+        found: dict[str, NDArray[Any]] = {}
         if parts.linear is not None:
-            found["linear"] = np.asarray(row @ parts.linear.weights + parts.linear.bias, dtype=np.float64)
+            found["linear"] = mapped[maps.linear]
         if parts.smoother is not None:
-            found["neighbours"] = parts.smoother.foresee(row)
+            found["neighbours"] = parts.smoother.foresee(mapped[maps.reduced])
         if parts.networks is not None:
-            quality = parts.networks.quality(seen[None])[:, 0].astype(np.float64).mean(axis=0)
-            found["networks"] = deviations(quality[None], parts.joint.mean.astype(np.float64))[0]
-        of_label = np.zeros(1 + len(parts.joint.mean))
-        if parts.labels is not None:
-            embedding = np.asarray(features.embeddings[number], dtype=np.float32)
-            of_label = found["labels"] = parts.labels.foresee(features.lexical, number, embedding)
-        if parts.levels:
-            found["tasks"] = of_label + np.sum([level.foresee(row) for level in parts.levels.values()], axis=0)
-        return np.stack([found[name] for name in parts.components])
+            quality = parts.networks.judged(mapped[maps.hidden].reshape(parts.networks.trunk_bias.shape))
+            found["networks"] = deviations(
+                quality.mean(axis=0, dtype=np.float64)[None], parts.joint.mean.astype(np.float64)
+            )[0]
+        if self._groups is not None:
+            margins = mapped[maps.groups]
+            if parts.labels is not None:
+                margins[: len(parts.labels.bias)] += parts.labels.margins_of_words(features.lexical, number)
+            found["labels"], found["tasks"] = self._groups.foresee(margins)
+        return np.array([found[name] for name in parts.components], dtype=np.float64)
 
     def state(self) -> State:
         """Return weights, points, tables and the view as arrays, tasks and single numbers as configuration."""

@@ -41,22 +41,30 @@ class Networks:
         """Return each network's estimate in (0, 1) (networks x prompts x models) for prompts' views."""
         estimates = np.empty((len(self.trunk), len(view), self.judge.shape[1]), dtype=np.float32)
         for number, row in enumerate(view):
-            latent = self._latent(row)
-            estimates[:, number] = _sigmoid((latent * self.judge).sum(axis=2) + self.judge_bias)
+            estimates[:, number] = self.judged(self._hidden(row))
         return estimates
+
+    def judged(self, hidden: Floats) -> Floats:
+        """Return each network's estimate in (0, 1) (networks x models) for one prompt, by what reaches its hidden units (networks x hidden)."""
+        judgement = (self._latent(hidden) * self.judge).sum(axis=2)
+        return _sigmoid(judgement + self.judge_bias)
 
     def foreseen(self, view: Floats) -> Floats:
         """Return the answers that are foreseen (prompts x models x figures), the networks' mean, in the figures of `answer_targets`."""
         answers = np.empty((len(view), *self.decode_bias.shape[1:]), dtype=np.float32)
         for number, row in enumerate(view):
-            answers[number] = (self._latent(row) @ self.decode + self.decode_bias).mean(axis=0)
+            answers[number] = (self._latent(self._hidden(row)) @ self.decode + self.decode_bias).mean(axis=0)
         return answers
 
-    def _latent(self, row: Floats) -> Floats:
-        """Return the latent answers to one prompt (networks x models x latent): one at a time, so that no batch changes a last bit."""
-        models, latent = self.judge.shape[1:]
+    def _hidden(self, row: Floats) -> Floats:
+        """Return what reaches the hidden units (networks x hidden) from one view: one at a time, so that no batch changes a last bit."""
         scaled: Floats = (row - self.centre) * INPUT_SCALE
-        hidden = _silu(scaled @ self.trunk + self.trunk_bias)
+        return np.asarray(scaled @ self.trunk + self.trunk_bias, dtype=np.float32)
+
+    def _latent(self, reaching: Floats) -> Floats:
+        """Return the latent answers to one prompt (networks x models x latent)."""
+        models, latent = self.judge.shape[1:]
+        hidden = _silu(reaching)
         if self.foresee.ndim == 3:
             foreseen = (hidden[:, None, :] @ self.foresee)[:, 0]
         else:
@@ -113,4 +121,4 @@ def _silu(values: Floats) -> Floats:
 
 
 def _sigmoid(values: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -40.0, 40.0))), dtype=np.float32)
+    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-values, np.float32(40.0)))), dtype=np.float32)

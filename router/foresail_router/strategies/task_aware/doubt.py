@@ -30,8 +30,12 @@ class Doubt:
 
     def variance(self, features: Floats) -> Array:
         """Return the variance of the general head's estimates for one prompt (models): it grows with distance and with few outcomes."""
+        return self.variance_of(features, self.precision @ features)
+
+    def variance_of(self, features: Floats, by_precision: Floats) -> Array:
+        """Return the same where the product of `precision` and the features is known already."""
         known = np.maximum(self.outcomes.astype(np.float64), 1e-6)
-        covered = max(float(features @ (self.precision @ features)), 0.0) / known
+        covered = max(float(features @ by_precision), 0.0) / known
         most = float(features @ features) / self.penalty
         return self.noise * (np.minimum(covered, most) + 1.0 / (known * self.prompts + 2.0))
 

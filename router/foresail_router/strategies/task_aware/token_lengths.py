@@ -36,7 +36,11 @@ class TokenLengths:
 
     def foresee(self, features: NDArray[np.float32]) -> Array:
         """Return expected output tokens and the quantiles of one prompt (5 x models)."""
-        log_length = (features @ self.weights + self.bias).astype(np.float64)
+        return self.of_logs(features @ self.weights + self.bias)
+
+    def of_logs(self, logs: NDArray[np.float32]) -> Array:
+        """Return the same by the foreseen log lengths (models)."""
+        log_length = logs.astype(np.float64)
         quantiles = np.maximum(np.expm1(log_length + self.errors), 0.0)
         mean = np.maximum(np.exp(log_length) * self.ratio - 1.0, 0.0)
         return np.concatenate([mean[None], quantiles])
