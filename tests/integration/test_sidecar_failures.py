@@ -284,6 +284,20 @@ async def test_an_upstream_that_repeats_the_credential_in_its_error_does_not_sho
     assert ("key *** of *** has no quota, see ***" in answer.text) == (status < 500)
 
 
+@pytest.mark.parametrize("streams_it", [False, True])
+async def test_a_long_error_does_not_show_the_beginning_of_a_credential_that_it_ends_with(streams_it: bool) -> None:
+    said = {"error": {"message": "x " * 240 + "the key is hunter2hunter2"}}
+    script = streams(event(said)) if streams_it else says(400, json.dumps(said).encode())
+    async with running_upstream(script) as upstream:
+        model = model_of("small", upstream_of(upstream.url, auth=KEY))
+        async with running_sidecar(
+            state_of(snapshot_of(model), credentials={("keys", "key"): "hunter2hunter2"})
+        ) as sidecar:
+            answer = await sidecar.ask(stream=streams_it)
+    assert "x x x" in answer.text
+    assert "hunter" not in answer.text
+
+
 async def test_an_upstreams_error_inside_of_a_stream_does_not_show_the_credential_either() -> None:
     pieces = event(piece("one")), event({"error": {"message": "key sk-pool-key has no quota"}}) + DONE
     async with running_upstream(streams(*pieces, seconds_between=0.05)) as upstream:

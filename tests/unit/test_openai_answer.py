@@ -416,8 +416,8 @@ def test_upstream_errors_of_any_shape_are_read(body: bytes, message: str, code: 
     assert (error.message, error.code) == (message, code)
 
 
-def test_a_long_upstream_error_is_shortened() -> None:
-    assert len(read_error(json.dumps({"error": {"message": "x" * 10_000}}).encode()).message) < 510
+def test_an_upstream_error_is_bounded() -> None:
+    assert len(read_error(json.dumps({"error": {"message": "x" * 10**6}}).encode()).message) == 65536
 
 
 def test_bodies_of_our_own() -> None:

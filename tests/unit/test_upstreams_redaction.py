@@ -23,6 +23,12 @@ from foresail_sidecar.upstreams.redaction import plain_word, redacted
         ("mail admin@provider.example", "mail ***"),
         ("request 7f3a9c1e5b7d4a2f9c1e5b7d4a2f9c1e was refused", "request *** was refused"),
         ("the secret is hunter2hunter2", "the secret is ***"),
+        ("connect to [2001:db8::1]:8000 failed", "connect to *** failed"),
+        ("connect to 2001:db8::7:1 failed", "connect to *** failed"),
+        ("connect to gpu-7.corp.example:8000 failed", "connect to *** failed"),
+        ("model arn:aws:bedrock:us-east-1:123456789012:provisioned-model/a1 is busy", "model *** is busy"),
+        ("model `projects/acme-prod/models/m` was not found", "model `***/models/m` was not found"),
+        ("Project number 123456789012 is not enabled", "*** is not enabled"),
     ],
 )
 def test_what_must_not_be_learned_is_masked(said: str, shown: str | None) -> None:
@@ -37,11 +43,19 @@ def test_what_must_not_be_learned_is_masked(said: str, shown: str | None) -> Non
         "Invalid value for 'messages[0].content': expected one of a string or array of objects.",
         "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
         "Llama-3.1-70B-Instruct-Turbo does not support tools at 12:30:45",
+        "model llama3.1:70b or qwen2.5:14b: project 12 of your account has tools[0]::name",
         "",
     ],
 )
 def test_what_the_client_can_change_is_told_as_it_is(said: str) -> None:
     assert redacted(said, None) == said
+
+
+def test_what_is_long_is_shortened_and_shows_no_part_of_a_credential() -> None:
+    secret = "hunter2hunter2"
+    said = redacted("x" * 495 + " " + secret + " " + "x" * 500, secret)
+    assert said == "x" * 495 + " " + "***" + " ..."
+    assert plain_word("x" * 501, secret) is None
 
 
 def test_a_word_is_told_whole_or_not_at_all() -> None:

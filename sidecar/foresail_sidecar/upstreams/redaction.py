@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 MASK: Final = "***"
+LONGEST: Final = 500
 
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -23,20 +24,28 @@ _PATTERNS = tuple(
         r"\b[-.+_a-z0-9]+@[-a-z0-9]+(?:\.[-a-z0-9]+)+",
         r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?\b",
         r"\[?(?:[0-9a-f]{1,4}:){3,7}:?[0-9a-f]{0,4}\]?(?::[0-9]+)?",
+        r"\[?\b(?:[0-9a-f]{1,4}:)+(?::[0-9a-f]{1,4})+\]?(?::[0-9]+)?",
+        r"\b[-a-z0-9]+(?:\.[-a-z0-9]+)+:[0-9]{2,5}\b",
+        # Accounts in the names of things: a cloud's ARN, and the project in a path.
+        r"\barn:[-a-z0-9]+:\S+",
+        r"\b(?:projects|subscriptions|accounts|organizations)/[^/\s]+",
+        r"\b(?:account|project|subscription|organization|tenant)(?: number| id)?[ :=#]+[0-9]{6,}\b",
         r"\b[-a-z0-9]+(?:\.[-a-z0-9]+)*\.(?:svc|local|internal|cluster)(?:\.[-a-z0-9]+)*(?::[0-9]+)?\b",
     )
 )
 
 
 def redacted(text: str, credential: str | None) -> str:
-    """Return `text` with a mask for `credential` and for everything that looks like an identity or an address."""
+    """Return `text`, shortened, with a mask for `credential` and for everything that looks like an identity or an address."""
     if credential:
         text = text.replace(credential, MASK)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}..."
     for pattern in _PATTERNS:
         text = pattern.sub(MASK, text)
     return text
 
 
 def plain_word(text: str | None, credential: str | None) -> str | None:
-    """Return a code or a path of a field as it is, or None where it holds anything that would be masked."""
+    """Return a code or a path of a field as it is, or None where it is too long or holds anything that would be masked."""
     return text if text is None or redacted(text, credential) == text else None

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-_LONGEST_MESSAGE = 500
+# Longer ones are shortened where they are redacted, or a credential that is cut in two would not be known again.
+_LONGEST_MESSAGE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamError:
-    """An error body of an upstream, shortened: what OpenAI's error shape needs of it."""
+    """An error body of an upstream: what OpenAI's error shape needs of it, in its own words."""
 
     message: str
     type: str | None = None
@@ -52,11 +53,11 @@ def read_error(body: bytes) -> UpstreamError:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        return UpstreamError(_short(body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")))
+        return UpstreamError(_in_one_line(body.decode("utf-8", "replace")))
     error = error_in(value)
     if error is None and isinstance(value, dict):
         error = _fields(value)
-    return error or UpstreamError(_short(json.dumps(value, ensure_ascii=False)))
+    return error or UpstreamError(_in_one_line(json.dumps(value, ensure_ascii=False)))
 
 
 def error_in(value: Any) -> UpstreamError | None:
@@ -67,7 +68,7 @@ def error_in(value: Any) -> UpstreamError | None:
     if isinstance(error, dict):
         return _fields(error)
     if error:
-        return UpstreamError(_short(str(error)))
+        return UpstreamError(_in_one_line(str(error)))
     if value.get("object") == "error":
         return _fields(value)
     return None
@@ -77,13 +78,12 @@ def _fields(error: Mapping[str, Any]) -> UpstreamError:
     message = next((error[name] for name in ("message", "detail") if isinstance(error.get(name), str)), "")
     kind, param, code = (error.get(name) for name in ("type", "param", "code"))
     return UpstreamError(
-        _short(message or "the upstream gave no message"),
+        _in_one_line(message or "the upstream gave no message"),
         kind if isinstance(kind, str) else None,
         param if isinstance(param, str) else None,
         str(code) if isinstance(code, str | int) else None,
     )
 
 
-def _short(message: str) -> str:
-    one_line = " ".join(message.split())
-    return one_line if len(one_line) <= _LONGEST_MESSAGE else f"{one_line[:_LONGEST_MESSAGE]}..."
+def _in_one_line(message: str) -> str:
+    return " ".join(message[:_LONGEST_MESSAGE].split())
