@@ -198,7 +198,7 @@ ARTIFACT = {"uri": "file:///routers/a", "digest": "sha256:" + "0" * 64}
         ({"tenants": {"apiKeys": {"secretRef": {"name": "keys", "key": "a"}}}}, "unknown field"),
         ({"serving": {"mode": "Sidecar"}}, "'Gateway'"),
         ({"poolRef": "pool"}, "spec.poolRef"),
-        ({"costLimits": {"perRequest": 0.01}}, "valid string"),
+        ({"costLimits": {"perRequest": 0.01}}, "write it in quotes"),
     ],
 )
 def test_a_broken_policy_is_refused(spec: Object, words: str) -> None:
