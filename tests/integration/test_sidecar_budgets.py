@@ -153,6 +153,8 @@ async def test_while_an_answer_is_under_way_its_worst_case_is_reserved_and_given
             first = await shown(sidecar)
             assert float(first["reserved_usd"]) == pytest.approx(worst / 1e9)
             assert float(first["remaining_usd"]) == pytest.approx(1 - worst / 1e9)
+            assert await sidecar.metric("foresail_budget_dollars", part="reserved") == pytest.approx(worst / 1e9)
+            assert await sidecar.metric("foresail_budget_dollars", part="spent") == 0
             await stream.close()
             input_cost = worst - 100 * OUTPUT_NANO
             await settled(sidecar, f"{(input_cost + len('Hello.') * OUTPUT_NANO) / 1e9:.9f}".rstrip("0"))
@@ -283,7 +285,8 @@ async def test_above_the_soft_threshold_the_cheapest_gains_until_it_is_all_there
             default_model="dear",
             budgets=(budget(900_000, hard_action=HardAction.CHEAPEST, overdraft_nano_dollars=10**9),),
         )
-        async with serving(snapshot, tmp_path) as sidecar:
+        log = DecisionLog(tmp_path / "log")
+        async with serving(snapshot, tmp_path, log) as sidecar:
             before = await sidecar.ask("x", max_tokens=100)
             await settled(sidecar, "0.0009")
             after = await sidecar.ask("x", max_tokens=100)
@@ -291,6 +294,9 @@ async def test_above_the_soft_threshold_the_cheapest_gains_until_it_is_all_there
     assert (before.headers["x-foresail-model"], before.headers["x-foresail-basis"]) == ("dear", "Default")
     assert (after.headers["x-foresail-model"], after.headers["x-foresail-basis"]) == ("cheap", "BudgetCheapest")
     assert explained.json()["pressure_percent"] == 100
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
+    assert [line["pressure_percent"] for line in lines] == [0, 100]
 
 
 async def test_an_overdraft_ends_too(tmp_path: Path) -> None:
