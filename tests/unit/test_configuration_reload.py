@@ -37,8 +37,13 @@ class Routers:
     def __init__(self) -> None:
         self.closed: list[str] = []
         self.engine_missing = False
+        self.loading = asyncio.Event()
+        self.may_load = asyncio.Event()
+        self.may_load.set()
 
     async def load(self, directory: Path, digest: str) -> LoadedRouter:
+        self.loading.set()
+        await self.may_load.wait()
         found = (directory / "digest").read_text() if (directory / "digest").exists() else "nothing"
         if found != digest:
             raise UserError(f"the artifact {directory} has not the digest {digest}")
@@ -72,7 +77,7 @@ class Serving:
 
     def reloading(self, source: ManifestSource | SnapshotSource) -> Reloader:
         inputs = Inputs(source, self.secrets, {"routers": self.volume}, self.routers)
-        return Reloader(self.holder, inputs)
+        return Reloader(self.holder, inputs, interval_seconds=0.01)
 
     def write(self, *objects: Object) -> None:
         write(self.file, *objects)
@@ -373,6 +378,43 @@ async def test_a_model_that_was_taken_away_is_gone_even_if_the_new_artifact_is_m
     state = await serving.polled()
     assert [model.name for model in state.snapshot.models] == ["cheap"]
     assert state.artifact_error is not None
+
+
+async def test_a_key_is_revoked_also_while_an_artifact_is_loaded(serving: Serving) -> None:
+    key = new_key()
+    serving.artifact(DIGEST)
+    serving.write(pool([CHEAP, DEAR]), policy(tenants=KEYED, router=learned(DIGEST)))
+    serving.credential(line(key, "team-a"))
+    state = await serving.reloader.start()
+    assert state.tenants.tenant_of(key, 0) == "team-a"
+    serving.artifact(OTHER_DIGEST)
+    serving.routers.may_load.clear()
+    serving.write(pool([CHEAP, DEAR]), policy(tenants=KEYED, router=learned(OTHER_DIGEST)))
+    polling = asyncio.create_task(serving.polled())
+    async with asyncio.timeout(10):
+        await serving.routers.loading.wait()
+        serving.credential(None)
+        while serving.holder.current is state:  # noqa: ASYNC110  the files are looked at, time after time
+            await asyncio.sleep(0.01)
+        assert serving.holder.current.tenants.tenant_of(key, 0) is None
+        assert not polling.done()
+        serving.routers.may_load.set()
+        state = await polling
+    assert state.snapshot.router.artifact is not None
+    assert state.snapshot.router.artifact.digest == OTHER_DIGEST
+    assert state.tenants.tenant_of(key, 0) is None
+
+
+async def test_an_end_does_not_wait_for_an_artifact(serving: Serving) -> None:
+    serving.artifact(DIGEST)
+    serving.routers.may_load.clear()
+    serving.write(*routed())
+    starting = asyncio.create_task(serving.reloader.start())
+    await serving.routers.loading.wait()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=10)
+    assert starting.cancelled()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_the_same_artifact_is_not_loaded_again(serving: Serving) -> None:

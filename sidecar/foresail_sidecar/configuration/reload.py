@@ -6,6 +6,7 @@ Owns what replaces what, and when a replaced router is closed. It must not know 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -218,7 +219,7 @@ class Reloader:
         found = await asyncio.to_thread(artifacts.fingerprint, wanted, self._inputs.volume_claims)
         try:
             directory = await asyncio.to_thread(artifacts.locate, wanted, self._inputs.volume_claims)
-            return await self._inputs.routers.load(directory, wanted.digest), None
+            return await self._loaded(directory, wanted.digest), None
         except UserError as error:
             self._missing = _MissingArtifact(wanted, found, isinstance(error, EngineUnavailable))
             if (
@@ -228,6 +229,18 @@ class Reloader:
             ):
                 raise
             return None, str(error)
+
+    async def _loaded(self, directory: Path, digest: str) -> LoadedRouter:
+        """Return the router of an artifact. Loading can take minutes, and a key that is revoked meanwhile does not stay valid."""
+        loading = asyncio.create_task(self._inputs.routers.load(directory, digest), name="load-artifact")
+        try:
+            while not (await asyncio.wait((loading,), timeout=self._interval_seconds))[0]:
+                with contextlib.suppress(UserError):
+                    await self._refresh_credentials()
+            return loading.result()
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
 
     async def _refresh_credentials(self) -> None:
         """Apply credentials that came or went, also where the rest of a change is broken."""
