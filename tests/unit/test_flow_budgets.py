@@ -17,6 +17,7 @@ from foresail_router.decision.conditions import RequestLimits
 from foresail_router.decision.objective import pressed
 from foresail_router.decision.types import Decision
 from foresail_sidecar.flow.budgets import Budgets, PolicyBudget, RefusalReason, budget_refusal
+from foresail_sidecar.flow.denials import is_worth_waiting
 from foresail_sidecar.ledger.interface import Denied, Measure, Shortage, Usage
 from foresail_sidecar.ledger.windows import slot_of
 
@@ -159,6 +160,19 @@ def test_the_budget_that_ends_last_is_named_of_those_that_one_candidate_lacks() 
     of_month = Shortage(0, "b|month|", Measure.MONEY, 9000, 9000, 0, 100, month_end)
     refusal = budget_refusal(denied(short(0, 950, 0), of_month), budgets_of(budget(), budget("month")), "")
     assert (refusal.budget, refusal.ends_ms) == ("month", month_end)
+    sooner = budget_refusal(
+        denied(short(0, 950, 0), of_month, short(1, 995, 0, needed=10)), budgets_of(budget(), budget("month")), ""
+    )
+    assert (sooner.budget, sooner.ends_ms, sooner.needed) == ("team", DAY_END_MS, 10)
+
+
+def test_money_that_may_come_back_does_not_help_a_candidate_that_lacks_spent_money_too() -> None:
+    of_month = Shortage(0, "b|month|", Measure.MONEY, 9000, 9000, 0, 100, DAY_END_MS)
+    both = denied(short(0, 900, 100), of_month)
+    assert not is_worth_waiting(both, 1000)
+    refusal = budget_refusal(both, budgets_of(budget(), budget("month")), "")
+    assert (refusal.reason, refusal.budget) == (RefusalReason.EXHAUSTED, "month")
+    assert is_worth_waiting(denied(short(0, 900, 100), of_month, short(1, 900, 100)), 1000)
 
 
 @pytest.mark.parametrize(
