@@ -120,6 +120,21 @@ def test_the_example_of_a_soft_threshold_is_right() -> None:
     assert f"With a threshold of 80 and 90 spent of 100, the pressure is {pressure} %" in told
     weight = pressed(objective, pressure).percent
     assert f"`costWeightPercent: 30` decides as at {weight}" in told
+    near = pressed(SnapshotObjective(kind="CheapestWithinPercentOfBest", percent=10), pressure).percent
+    assert f"a `cheapestWithinPercentOfBest` of 10 as at {near}" in told
+
+
+def test_the_example_of_a_limit_is_right() -> None:
+    told = " ".join((CONCEPTS / "limits.md").read_text().split())
+    limit, billed = 400_000, 2_300
+    bound = bound_input(EXAMPLE, request(input_bytes=8_000))
+    assert bound is not None
+    most = bound.total + 2_000
+    fit, left = divmod(limit, most)
+    assert f"is bounded by {bound.total:,} tokens" in told
+    assert f"it counts {most:,}, so {fit} such requests fit at once, which leaves {left:,}," in told
+    assert f"was billed {billed:,}: {most - billed:,} tokens are free again" in told
+    assert left < most <= left + most - billed
 
 
 def test_the_cost_weights_that_the_documentation_names_are_right() -> None:
