@@ -18,6 +18,7 @@ from foresail_sidecar.ledger.interface import Abandoned, LedgerUnavailable, Opti
 from foresail_sidecar.ledger.opening import LedgerSettings, open_ledger
 from foresail_sidecar.ledger.redis.backend import RedisLedger
 from foresail_sidecar.ledger.redis.calls import RedisSettings
+from foresail_sidecar.ledger.redis.durability import faults_of
 from foresail_sidecar.ledger.sqlite.schema import ledger_path
 
 OPENS_AFTER_MS = 300
@@ -199,6 +200,13 @@ async def test_what_would_not_outlive_a_crash_is_told(
         (fault,) = faults
         assert fault.startswith("LedgerNotDurable: ")
         assert expected in fault
+
+
+def test_a_file_that_the_server_could_not_write_is_told() -> None:
+    settings = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory": "0", "maxmemory-policy": "noeviction"}
+    assert faults_of(settings, {"aof_last_write_status": "ok"}) == ()
+    (fault,) = faults_of(settings, {"aof_last_write_status": "err"})
+    assert fault.startswith("LedgerNotDurable: Redis could not write")
 
 
 async def test_a_full_memory_refuses_and_changes_nothing(server: RedisServer, connect: Connect) -> None:
