@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.support.sidecar import DIGEST, model_of, running_sidecar, snapshot_of, state_of, upstream_of
 from tests.support.upstream import answers, running_upstream, says
 
 from foresail_api.policy import FailureMode, Strategy
+from foresail_router.decision.ratios import InputMeans
 from foresail_router.engine.interface import (
     DeadlineExceeded,
     Estimate,
@@ -89,6 +91,18 @@ async def test_the_decision_is_shown_with_every_candidate() -> None:
     assert float(good["cost_p95_usd"]) < float(good["worst_case_usd"])
     assert good["utility"] is not None
     assert good["eliminated"] is None
+
+
+async def test_before_anything_is_settled_the_input_is_as_long_as_the_artifact_expects() -> None:
+    models = [model_of(name, upstream_of("http://127.0.0.1:1/v1"), overhead_tokens=1000) for name in ("cheap", "good")]
+    state = state_of(snapshot_of(*models, strategy=Strategy.LEARNED), scorer=Foresees(cheap=0.2, good=0.9))
+    assert state.artifact is not None
+    # Of prompts as long as the one that is asked; nothing is known of the cheap model.
+    facts = replace(state.artifact, input_means={"good": InputMeans(tokens=500, text_bytes=len("which one?"))})
+    async with running_sidecar(replace(state, artifact=facts)) as sidecar:
+        shown = (await sidecar.http.post("/v1/route", json={"model": "auto", "messages": MESSAGES})).json()
+    # A quarter token for each of 43 bytes, and of those 33 that are not text.
+    assert [one["input_tokens"] for one in shown["candidates"]] == [11, 508]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,8 @@ def test_a_short_answer_that_the_client_asked_for_is_not_called_clamped() -> Non
     candidate = only({**COSTED, "output_limit": 5}, {"min_output_tokens": 16}, cap="0.00101")
     assert candidate.elimination is None
     assert candidate.output_limit == 5
+    shorter = only({**COSTED, "output_limit": 5}, {"min_output_tokens": 16}, cap="0.001008")
+    assert (shorter.elimination, shorter.worst_case) == (Elimination.CLAMP_TOO_SMALL, 1_000_000 + 5 * 2000)
 
 
 def test_a_price_of_zero_is_a_price() -> None:
