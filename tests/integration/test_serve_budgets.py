@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from tests.support.configurations import Object, model, policy, pool, write
 from tests.support.redis_server import DURABLE, FORGETFUL, redis_server, running_redis
 from tests.support.serving import Served, eventually, refused, serving
-from tests.support.upstream import answers, running_upstream, usage
+from tests.support.upstream import answers, event, piece, running_upstream, streams, usage
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.timeout(300)
 ANSWER = answers(counted=usage(1000, 4000))
 FIVE_CENTS = {"name": "team", "amount": "0.05", "window": {"calendar": {"unit": "Month"}}}
 PATIENCE_SECONDS = 60
+MESSAGES = [{"role": "user", "content": "x"}]
 
 
 def models(url: str) -> list[Object]:
@@ -120,6 +123,32 @@ async def test_workers_share_one_budget(tmp_path: Path) -> None:
             await spent(served, statuses[200])
     assert set(statuses) == {200, 429}
     assert statuses[200] == len(upstream.asked) == 10
+
+
+async def test_streams_that_outlast_the_grace_period_are_told_and_settled(tmp_path: Path) -> None:
+    first, second, log = tmp_path / "first", tmp_path / "second", tmp_path / "log"
+    first.mkdir()
+    second.mkdir()
+    arguments = ("-f", tmp_path / "all.yaml", "--state", tmp_path / "state", "--decision-log", log, "--workers", "2")
+    async with running_upstream(streams(event(piece("one")), then="hang")) as upstream:
+        limited(tmp_path, upstream.url)
+        async with serving(first, *arguments, "--drain-seconds", "1") as served:
+            clients = [served.openai() for _ in range(6)]
+            asked = [client.chat.completions.create(model="auto", messages=MESSAGES, stream=True) for client in clients]
+            begun = await asyncio.gather(*asked)
+            await asyncio.gather(*(anext(stream) for stream in begun))
+            ending = asyncio.create_task(served.ended(seconds=60))
+            ends = await asyncio.gather(*(anext(stream) for stream in begun), return_exceptions=True)
+            assert [type(end) for end in ends] == [openai.APIError] * 6
+            assert all("shutting down" in str(end) for end in ends)
+            assert await ending == 0
+            await asyncio.gather(*(client.close() for client in clients))
+        cost = sum(json.loads(line)["cost_nano_dollars"] for line in log.read_text().splitlines())
+        async with serving(second, *arguments) as served:
+            await ready(served)
+            budget = await first_budget(served)
+    assert (budget["spent_usd"], budget["reserved_usd"]) == (f"{cost / 1e9:g}", "0")
+    assert 0 < cost < 6 * 5_000_000
 
 
 async def test_replicas_share_one_budget_on_a_redis(tmp_path: Path) -> None:
