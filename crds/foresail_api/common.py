@@ -78,6 +78,7 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-
 RelativePath = Annotated[
     str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_][-A-Za-z0-9._]*(/[A-Za-z0-9_][-A-Za-z0-9._]*)*$")
 ]
+FileUri = Annotated[str, Field(min_length=8, max_length=512, pattern=r"^file:///[^?#\s]+$")]
 Digest = Annotated[str, Field(min_length=71, max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 Dollars = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
 Tokens = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]

@@ -14,6 +14,7 @@ from foresail_api.compile_budgets import compiled_budgets, compiled_ledger, ledg
 from foresail_api.compile_prices import compiled_price
 from foresail_api.policy import Artifact, CostLimits, Objective, RoutingPolicy
 from foresail_api.pool import Auth, ModelPool, PoolModel, Upstream
+from foresail_api.pricing import Tokenizer
 from foresail_api.reasons import ConditionType, Reason
 from foresail_api.snapshot import (
     Snapshot,
@@ -23,6 +24,7 @@ from foresail_api.snapshot import (
     SnapshotObjective,
     SnapshotRouter,
     SnapshotTenants,
+    SnapshotTokenizer,
     SnapshotUpstream,
 )
 from foresail_api.tenants import Anonymous, Tenants
@@ -95,6 +97,16 @@ def _reference_problems(policy: RoutingPolicy, pool: ModelPool, target: Target) 
         for name in rule.models
         if name not in names
     ]
+    if target == Target.CLUSTER:
+        problems += [
+            Problem(
+                ConditionType.RESOLVED_REFS,
+                Reason.TOKENIZER_NOT_REACHABLE,
+                f"`spec.models[{model.name}].tokenCount.tokenizer.uri`: `file://` is for `foresail serve` only; put the tokenizer on a volume and use `volumeClaim`",
+            )
+            for model in pool.spec.models
+            if model.token_count.tokenizer is not None and model.token_count.tokenizer.uri is not None
+        ]
     if target == Target.LOCAL:
         problems += [
             Problem(
@@ -257,6 +269,7 @@ def _model(model: PoolModel, namespace: str) -> SnapshotModel:
         capabilities=frozenset(model.capabilities),
         max_tokens_per_image=model.token_count.max_tokens_per_image,
         max_tokens_per_audio=model.token_count.max_tokens_per_audio,
+        tokenizer=_tokenizer(model.token_count.tokenizer),
     )
 
 
@@ -290,6 +303,17 @@ def _auth(auth: Auth | None) -> SnapshotAuth | None:
         header_name=auth.header_name or "Authorization",
         secret_name=auth.secret_ref.name,
         secret_key=auth.secret_ref.key,
+    )
+
+
+def _tokenizer(tokenizer: Tokenizer | None) -> SnapshotTokenizer | None:
+    if tokenizer is None:
+        return None
+    claim, uri = tokenizer.volume_claim, tokenizer.uri or ""
+    return SnapshotTokenizer(
+        claim=None if claim is None else claim.name,
+        path=uri.removeprefix("file://") if claim is None else claim.path,
+        digest=tokenizer.digest,
     )
 
 

@@ -21,6 +21,7 @@ from foresail_api.common import (
     Distinct,
     DnsSubdomain,
     Dollars,
+    FileUri,
     ModelName,
     ObjectMeta,
     RelativePath,
@@ -67,7 +68,7 @@ class Artifact(ApiObject):
         rule("has(self.uri) != has(self.volumeClaim)", "exactly one of `uri` and `volumeClaim` must be set"),
     )
 
-    uri: Annotated[str, Field(min_length=8, max_length=512, pattern=r"^file:///[^?#\s]+$")] | None = Field(
+    uri: FileUri | None = Field(
         None, description="`file://` and an absolute path. For `foresail serve` only; in a cluster use `volumeClaim`."
     )
     volume_claim: VolumeClaim | None = Field(None, description="Directory on a volume that holds the artifact.")

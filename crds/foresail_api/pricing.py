@@ -6,17 +6,32 @@ Owns these shapes. It must not know upstreams or policies.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from foresail_api.common import ApiObject, Dollars, Tokens, list_map, unique
+from foresail_api.common import (
+    ApiObject,
+    Digest,
+    DnsSubdomain,
+    Dollars,
+    FileUri,
+    RelativePath,
+    Tokens,
+    list_map,
+    rule,
+    unique,
+)
+
+_ONE_PLACE = "exactly one of `uri` and `volumeClaim` must be set"
+_TOKENIZER_MESSAGE = "`tokenizer` must be set if, and only if, `method` is `Tokenizer`"
 
 
 class CountMethod(StrEnum):
     """How a prompt's tokens are bounded from above before it is sent."""
 
     BYTES = "Bytes"
+    TOKENIZER = "Tokenizer"
 
 
 class TokenPrices(ApiObject):
@@ -65,11 +80,45 @@ class Price(TokenPrices):
     )
 
 
+class TokenizerVolume(ApiObject):
+    """A file on a PersistentVolumeClaim in the same namespace."""
+
+    name: DnsSubdomain = Field(description="Name of the PersistentVolumeClaim. Mounted read-only.")
+    path: RelativePath = Field(description="The file on the volume, relative to its root.")
+
+
+class Tokenizer(ApiObject):
+    """The `tokenizer.json` of a model, as its makers publish it, pinned by its digest."""
+
+    cel: ClassVar = (rule("has(self.uri) != has(self.volumeClaim)", _ONE_PLACE),)
+
+    uri: FileUri | None = Field(
+        None, description="`file://` and an absolute path. For `foresail serve` only; in a cluster use `volumeClaim`."
+    )
+    volume_claim: TokenizerVolume | None = Field(None, description="File on a volume.")
+    digest: Digest = Field(description="`sha256:` and the SHA-256 of the file. Any other content is refused.")
+
+    @model_validator(mode="after")
+    def _rules(self) -> Tokenizer:
+        if (self.uri is None) == (self.volume_claim is None):
+            raise ValueError(_ONE_PLACE)
+        return self
+
+
 class TokenCount(ApiObject):
     """How many tokens a prompt can become at most, known before it is sent. Cost caps rest on it."""
 
+    cel: ClassVar = (
+        rule("(has(self.method) && self.method == 'Tokenizer') == has(self.tokenizer)", _TOKENIZER_MESSAGE),
+    )
+
     method: CountMethod = Field(
-        CountMethod.BYTES, description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`."
+        CountMethod.BYTES,
+        description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`. `Tokenizer` counts the texts of its messages with `tokenizer`, and the rest as `Bytes` does.",
+    )
+    tokenizer: Tokenizer | None = Field(
+        None,
+        description="What counts the texts of messages. Until it can be read, and in a request with more than a million bytes of them, they are counted as `Bytes` does.",
     )
     max_tokens_per_byte: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
         1, description="Most tokens that one byte can become. 1 holds for every byte-level tokenizer."
@@ -86,3 +135,9 @@ class TokenCount(ApiObject):
         None,
         description="Most tokens that one piece of audio in a message can become, whatever its length. Under a cost cap, a request with audio never goes to a model without it.",
     )
+
+    @model_validator(mode="after")
+    def _rules(self) -> TokenCount:
+        if (self.method == CountMethod.TOKENIZER) != (self.tokenizer is not None):
+            raise ValueError(_TOKENIZER_MESSAGE)
+        return self

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     POOL_NOT_ACCEPTED = "PoolNotAccepted"
     MODEL_NOT_FOUND = "ModelNotFound"
     BACKEND_NOT_REACHABLE = "BackendNotReachable"
+    TOKENIZER_NOT_REACHABLE = "TokenizerNotReachable"
 
     PROGRAMMED = "Programmed"
     NAME_CONFLICT = "NameConflict"

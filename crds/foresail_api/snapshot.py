@@ -138,8 +138,19 @@ def _or(price: int | None, otherwise: int) -> int:
     return otherwise if price is None else price
 
 
+class SnapshotTokenizer(Frozen):
+    """Where a `tokenizer.json` lies: an absolute `path`, or one inside of the volume `claim`."""
+
+    claim: str | None
+    path: str
+    digest: str
+
+
 class SnapshotModel(Frozen):
-    """One model. `overhead_tokens` is None where no bound on a prompt's tokens can be given, the media's maxima likewise."""
+    """One model. `overhead_tokens` is None where no bound on a prompt's tokens can be given, the media's maxima likewise.
+
+    `tokenizer` counts the texts of messages; None where their bytes are counted.
+    """
 
     name: str
     upstreams: tuple[SnapshotUpstream, ...]
@@ -153,6 +164,7 @@ class SnapshotModel(Frozen):
     capabilities: frozenset[Capability]
     max_tokens_per_image: int | None = None
     max_tokens_per_audio: int | None = None
+    tokenizer: SnapshotTokenizer | None = None
 
 
 class SnapshotArtifact(Frozen):

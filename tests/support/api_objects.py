@@ -70,7 +70,15 @@ spec:
             cacheWriteLongPerMillionTokens: "1"
             imagePerMillionTokens: "0.6"
             audioPerMillionTokens: "8"
-      tokenCount: {method: Bytes, maxTokensPerByte: 2, overheadTokens: 64, maxTokensPerImage: 1600, maxTokensPerAudio: 50000}
+      tokenCount:
+        method: Tokenizer
+        tokenizer:
+          volumeClaim: {name: tokenizers, path: small/tokenizer.json}
+          digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+        maxTokensPerByte: 2
+        overheadTokens: 64
+        maxTokensPerImage: 1600
+        maxTokensPerAudio: 50000
       contextWindowTokens: 8192
       maxOutputTokens: 1024
       defaultMaxOutputTokens: 512
@@ -90,6 +98,9 @@ spec:
         - name: main
           backendRef: {group: "", kind: Service, name: vllm, port: 8000, scheme: https, pathPrefix: /openai/v1}
           auth: {scheme: None}
+      tokenCount:
+        method: Tokenizer
+        tokenizer: {uri: "file:///srv/tokenizers/small.json", digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}
       contextWindowTokens: 8192
       maxOutputTokens: 1024
 """
@@ -198,6 +209,34 @@ BUDGET: tuple[Part, ...] = (*LIMITS, "budgets", 0)
 
 # What no schema can say alone: (example, field, new value or REMOVED, field that is named, message).
 RULES: list[tuple[str, tuple[Part, ...], Any, str, str]] = [
+    (
+        "full pool",
+        (*MODEL, "tokenCount", "tokenizer"),
+        REMOVED,
+        "spec.models[0].tokenCount",
+        "`tokenizer` must be set if, and only if, `method` is `Tokenizer`",
+    ),
+    (
+        "full pool",
+        (*MODEL, "tokenCount", "method"),
+        "Bytes",
+        "spec.models[0].tokenCount",
+        "`tokenizer` must be set if, and only if, `method` is `Tokenizer`",
+    ),
+    (
+        "full pool",
+        (*MODEL, "tokenCount", "tokenizer", "volumeClaim"),
+        REMOVED,
+        "spec.models[0].tokenCount.tokenizer",
+        "exactly one of `uri` and `volumeClaim` must be set",
+    ),
+    (
+        "backend pool",
+        (*MODEL, "tokenCount", "tokenizer", "volumeClaim"),
+        {"name": "tokenizers", "path": "small.json"},
+        "spec.models[0].tokenCount.tokenizer",
+        "exactly one of `uri` and `volumeClaim` must be set",
+    ),
     (
         "full pool",
         (*UPSTREAM, "url"),

@@ -10,6 +10,7 @@ from foresail_api.compile import Compilation, Target, compile_policy
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import AuthScheme, Capability, ModelPool, OutputLimitField
 from foresail_api.reasons import ConditionType, Reason
+from foresail_api.snapshot import SnapshotTokenizer
 
 Object = dict[str, Any]
 DIGEST = "sha256:" + "ab" * 32
@@ -144,6 +145,26 @@ def test_an_artifact_on_a_volume_serves_everywhere_and_a_file_only_locally() -> 
     assert (snapshot.router.artifact.claim, snapshot.router.artifact.path) == (None, "/srv/routers/a")
     condition, reason, message = only_problem(compiled(in_file, pool()))
     assert (condition, reason) == (ConditionType.ACCEPTED, Reason.ARTIFACT_NOT_REACHABLE)
+    assert "volumeClaim" in message
+
+
+def test_a_tokenizer_on_a_volume_serves_everywhere_and_a_file_only_locally() -> None:
+    def counted(**where: Object | str) -> Object:
+        return model(tokenCount={"method": "Tokenizer", "tokenizer": where | {"digest": DIGEST}})
+
+    on_volume = counted(volumeClaim={"name": "tokenizers", "path": "team/small.json"})
+    for target in Target:
+        snapshot = compiled(policy(), pool(on_volume), target).snapshot
+        assert snapshot is not None
+        assert snapshot.models[0].tokenizer == SnapshotTokenizer(
+            claim="tokenizers", path="team/small.json", digest=DIGEST
+        )
+    in_file = counted(uri="file:///srv/small.json")
+    snapshot = compiled(policy(), pool(in_file), Target.LOCAL).snapshot
+    assert snapshot is not None
+    assert snapshot.models[0].tokenizer == SnapshotTokenizer(claim=None, path="/srv/small.json", digest=DIGEST)
+    condition, reason, message = only_problem(compiled(policy(), pool(in_file)))
+    assert (condition, reason) == (ConditionType.RESOLVED_REFS, Reason.TOKENIZER_NOT_REACHABLE)
     assert "volumeClaim" in message
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.configurations import Object, learned, model, policy, pool, secret, write
+from tests.support.counted_models import counted_by, tokenizer_content
 
 from foresail_api.errors import UserError
 from foresail_api.manifests import load_manifests
@@ -22,6 +23,7 @@ from foresail_sidecar.tenants.keys import hash_of_key, new_key
 
 DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
+EMPTY_OBJECT = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 class NamedScorer:
@@ -498,3 +500,60 @@ async def test_looking_goes_on_after_a_broken_change(serving: Serving) -> None:
 
 def test_the_manifests_of_these_tests_are_valid(tmp_path: Path) -> None:
     assert load_manifests([write(tmp_path / "a.yaml", *BOTH, secret({"a": "b"}))]).policies
+
+
+def about_tokenizers(serving: Serving) -> list[str]:
+    return [warning for warning in serving.reloader.warnings if "tokenizer" in warning]
+
+
+async def test_a_tokenizer_that_is_not_there_is_told_and_taken_when_it_comes(serving: Serving) -> None:
+    file = serving.volume / "small.json"
+    on_volume = {"name": "routers", "path": "small.json"}
+    serving.write(pool([CHEAP | {"tokenCount": counted_by(on_volume)}, DEAR]), policy())
+    state = await serving.reloader.start()
+    assert state.tokenizers == {}
+    (warning,) = about_tokenizers(serving)
+    assert warning.startswith(f"the model 'cheap': its tokenizer {file} cannot be read")
+    assert "the bytes of its prompts are counted" in warning
+    assert await serving.polled() is state
+    file.write_bytes(tokenizer_content())
+    state = await serving.polled()
+    (counter,) = state.tokenizers.values()
+    assert counter.count("hello world") == 4
+    assert about_tokenizers(serving) == []
+    # Neither another change nor the end of the file takes away what was checked.
+    file.unlink()
+    serving.write(pool([CHEAP | {"tokenCount": counted_by(on_volume)}, DEAR]), policy(aliases=["smart"]))
+    assert list((await serving.polled()).tokenizers.values()) == [counter]
+    serving.write(*BOTH)
+    assert (await serving.polled()).tokenizers == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "digest", "words"),
+    [
+        (b"{}", "file", None, "has the digest sha256:44136fa3"),
+        (b"{}", "file", EMPTY_OBJECT, "is no tokenizer.json; name the file that the model's makers publish"),
+        (
+            b"{}",
+            {"name": "elsewhere", "path": "small.json"},
+            None,
+            "say where that is with --volume-claim elsewhere=DIR",
+        ),
+        (b"{}", {"name": "routers", "path": "out"}, None, "leaves its volume"),
+        (None, "file", None, "cannot be read (No such file or directory); put it there"),
+    ],
+    ids=["another file", "no tokenizer", "another volume", "outside", "nothing"],
+)
+async def test_a_tokenizer_that_cannot_be_used_is_told(
+    serving: Serving, content: bytes | None, where: str | Object, digest: str | None, words: str
+) -> None:
+    file = serving.volume / "small.json"
+    if content is not None:
+        file.write_bytes(content)
+    (serving.volume / "out").symlink_to(serving.file)
+    declared = counted_by(file if isinstance(where, str) else where, digest)
+    serving.write(pool([CHEAP | {"tokenCount": declared}, DEAR]), policy())
+    assert (await serving.reloader.start()).tokenizers == {}
+    (warning,) = about_tokenizers(serving)
+    assert words in warning

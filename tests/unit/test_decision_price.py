@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.decisions import model, price, request, snapshot
 
-from foresail_api.snapshot import SnapshotPrice
-from foresail_router.decision.counts import InputBound
+from foresail_api.snapshot import SnapshotPrice, SnapshotTokenizer
+from foresail_router.decision.counts import CountedTexts, InputBound
 from foresail_router.decision.price import (
     CostReference,
     bound_input,
@@ -68,6 +68,19 @@ def test_the_bound_needs_a_declared_overhead() -> None:
     asked = request(input_bytes=100)
     assert bound_input(model("m", max_tokens_per_byte=2, overhead_tokens=7), asked) == InputBound(207)
     assert bound_input(model("m", overhead_tokens=None), asked) is None
+
+
+def test_a_tokenizer_bounds_the_texts_and_bytes_the_rest() -> None:
+    tokenizer = SnapshotTokenizer(claim=None, path="/t.json", digest="sha256:t")
+    counted = CountedTexts(80, {"sha256:t": 21})
+    declared = model("m", max_tokens_per_byte=2, overhead_tokens=7, tokenizer=tokenizer)
+    assert bound_input(declared, request(input_bytes=100, counted=counted)) == InputBound(21 + 20 * 2 + 7)
+    # Its own tokenizer only, and not more of the texts than the prompt has.
+    assert bound_input(declared, request(input_bytes=100)) == InputBound(207)
+    assert bound_input(declared, request(input_bytes=100, counted=CountedTexts(80, {}))) == InputBound(207)
+    assert bound_input(declared, request(input_bytes=70, counted=counted)) == InputBound(21 + 7)
+    other = model("m", max_tokens_per_byte=2, overhead_tokens=7)
+    assert bound_input(other, request(input_bytes=100, counted=counted)) == InputBound(207)
 
 
 @pytest.mark.parametrize(

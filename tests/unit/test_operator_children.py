@@ -71,12 +71,33 @@ def test_the_secret_of_tenants_keys_is_mounted_whole_so_that_an_entry_that_is_ad
 
 def test_the_trained_router_is_mounted_read_only_where_the_argument_says() -> None:
     spec = pod(policy(router=LEARNED), pool())
-    assert {"name": "artifact", "persistentVolumeClaim": {"claimName": "routers.v1", "readOnly": True}} in spec[
-        "volumes"
-    ]
+    (volume,) = [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
+    assert volume["persistentVolumeClaim"] == {"claimName": "routers.v1", "readOnly": True}
     assert "--volume-claim=routers.v1=/volumes/routers.v1" in spec["containers"][0]["args"]
     mounts = {mount["mountPath"]: mount for mount in spec["containers"][0]["volumeMounts"]}
     assert mounts["/volumes/routers.v1"]["readOnly"] is True
+
+
+def test_volumes_of_tokenizers_are_mounted_once_each_beside_the_router() -> None:
+    def counted(name: str, claim: str) -> Object:
+        where = {"volumeClaim": {"name": claim, "path": f"{name}.json"}, "digest": LEARNED["artifact"]["digest"]}
+        return model(name, tokenCount={"method": "Tokenizer", "tokenizer": where})
+
+    models = (counted("a", "tokenizers"), counted("b", "routers.v1"), counted("c", "tokenizers"), model("d"))
+    spec = pod(policy(router=LEARNED), pool("models", *models))
+    (container,) = spec["containers"]
+    volumes = {
+        volume["name"]: volume["persistentVolumeClaim"]
+        for volume in spec["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert len(volumes) == 2
+    for claim in ("routers.v1", "tokenizers"):
+        mount = mounts[f"/volumes/{claim}"]
+        assert mount["readOnly"] is True
+        assert volumes[mount["name"]] == {"claimName": claim, "readOnly": True}
+        assert container["args"].count(f"--volume-claim={claim}=/volumes/{claim}") == 1
 
 
 def test_a_pool_without_secrets_and_a_policy_without_artifact_mount_neither() -> None:

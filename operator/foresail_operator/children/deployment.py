@@ -46,15 +46,15 @@ class SidecarImage:
 class Mounts:
     """What the pods need beside the snapshot: keys by Secret, None for all of its keys, and volume claims.
 
-    `artifact_claim` holds the trained router, `ledger_claim` an embedded ledger.
+    `read_claims` hold the trained router and tokenizers, `ledger_claim` an embedded ledger.
     """
 
     secrets: Mapping[str, tuple[str, ...] | None]
-    artifact_claim: str | None
+    read_claims: tuple[str, ...]
     ledger_claim: str | None
 
 
-NO_MOUNTS: Final = Mounts({}, None, None)
+NO_MOUNTS: Final = Mounts({}, (), None)
 
 
 def mounts_of(snapshot: Snapshot) -> Mounts:
@@ -65,10 +65,10 @@ def mounts_of(snapshot: Snapshot) -> Mounts:
     secrets: dict[str, tuple[str, ...] | None] = {name: tuple(sorted(named)) for name, named in keys.items()}
     if snapshot.tenants.secret_name is not None:
         secrets[snapshot.tenants.secret_name] = None
-    artifact = snapshot.router.artifact
+    read = [snapshot.router.artifact, *(model.tokenizer for model in snapshot.models)]
     return Mounts(
         {name: secrets[name] for name in sorted(secrets)},
-        artifact_claim=artifact.claim if artifact else None,
+        read_claims=tuple(dict.fromkeys(each.claim for each in read if each is not None and each.claim is not None)),
         ledger_claim=snapshot.ledger.claim,
     )
 
@@ -113,7 +113,7 @@ def _strategy(mounts: Mounts) -> dict[str, Any]:
 def _pod(policy: PolicyName, image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
     snapshot = {"name": "snapshot", "configMap": {"name": child_name(policy.name)}}
     secrets = map(_secret_volume, mounts.secrets, mounts.secrets.values())
-    volumes = [snapshot, *secrets, *_artifact_volumes(mounts.artifact_claim), _state_volume(mounts.ledger_claim)]
+    volumes = [snapshot, *secrets, *_read_volumes(mounts.read_claims), _state_volume(mounts.ledger_claim)]
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -153,9 +153,8 @@ def _container(image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
                 for name in mounts.secrets
             ),
             *(
-                {"name": "artifact", "mountPath": f"{VOLUMES_DIRECTORY}/{claim}", "readOnly": True}
-                for claim in [mounts.artifact_claim]
-                if claim
+                {"name": _claim_volume_name(claim), "mountPath": f"{VOLUMES_DIRECTORY}/{claim}", "readOnly": True}
+                for claim in mounts.read_claims
             ),
             {"name": "state", "mountPath": STATE_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of the pod's own
@@ -168,7 +167,7 @@ def _arguments(mounts: Mounts) -> list[str]:
         "serve",
         f"--snapshot={SNAPSHOT_DIRECTORY}/{SNAPSHOT_FILE}",
         *([f"--secrets={SECRETS_DIRECTORY}"] if mounts.secrets else []),
-        *(f"--volume-claim={claim}={VOLUMES_DIRECTORY}/{claim}" for claim in [mounts.artifact_claim] if claim),
+        *(f"--volume-claim={claim}={VOLUMES_DIRECTORY}/{claim}" for claim in mounts.read_claims),
         f"--state={STATE_DIRECTORY}",
         "--host=0.0.0.0",
         f"--port={PORT}",
@@ -197,10 +196,16 @@ def _secret_volume_name(secret: str) -> str:
     return f"secret-{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
 
 
-def _artifact_volumes(claim: str | None) -> list[dict[str, Any]]:
-    if claim is None:
-        return []
-    return [{"name": "artifact", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
+def _read_volumes(claims: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {"name": _claim_volume_name(claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for claim in claims
+    ]
+
+
+def _claim_volume_name(claim: str) -> str:
+    """A claim's name can be longer than a volume's and hold dots."""
+    return f"claim-{hashlib.sha256(claim.encode()).hexdigest()[:16]}"
 
 
 def _state_volume(claim: str | None) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Owns the kinds. It must not know prices, requests, nor who counted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from foresail_api.values import value
 
 
@@ -30,6 +32,14 @@ class TokenCounts:
         return (
             self.plain + self.cached + self.written + self.written_short + self.written_long + self.image + self.audio
         )
+
+
+@value
+class CountedTexts:
+    """The texts of a request's messages as tokenizers count them: their UTF-8 bytes, and their tokens by tokenizer's digest."""
+
+    bytes: int
+    tokens: Mapping[str, int]
 
 
 @value

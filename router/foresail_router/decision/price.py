@@ -57,7 +57,12 @@ def bound_input(model: SnapshotModel, request: NeutralRequest) -> InputBound | N
     """
     if model.overhead_tokens is None or request.unpriceable is not None:
         return None
-    text = request.input_bytes * model.max_tokens_per_byte + model.overhead_tokens
+    text = request.input_bytes * model.max_tokens_per_byte
+    if model.tokenizer is not None and request.counted is not None:
+        tokens = request.counted.tokens.get(model.tokenizer.digest)
+        if tokens is not None:
+            text = tokens + max(0, request.input_bytes - request.counted.bytes) * model.max_tokens_per_byte
+    text += model.overhead_tokens
     if not request.images and not request.audio_parts:
         return InputBound(text)
     image = _media_tokens(request.images, model.max_tokens_per_image)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from foresail_api.pool import Capability
 from foresail_api.reasons import Basis, Elimination
 from foresail_api.values import value
-from foresail_router.decision.counts import InputBound
+from foresail_router.decision.counts import CountedTexts, InputBound
 from foresail_router.engine.interface import Estimate
 
 
@@ -22,7 +22,7 @@ class NeutralRequest:
     `output_limit` is the smallest limit that the client named; `choices` is how many answers it wants for the prompt.
     `unpriceable` says why no bound on the cost can be given (remote files, tools that the provider runs), or is None.
     `images` and `audio_parts` count the media that the request itself holds; `thinking_tokens` is the budget that the client gives to
-    reasoning, as a part of the output limit.
+    reasoning, as a part of the output limit. `counted` is what the pool's tokenizers say of the messages' texts, None where it has none.
     """
 
     model: str
@@ -36,6 +36,7 @@ class NeutralRequest:
     images: int = 0
     audio_parts: int = 0
     thinking_tokens: int | None = None
+    counted: CountedTexts | None = None
 
 
 @value

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from foresail_api.errors import UserError
 from foresail_api.snapshot import Snapshot, SnapshotArtifact
-from foresail_sidecar.configuration import artifacts, changes, secrets
+from foresail_sidecar.configuration import artifacts, changes, secrets, tokenizers
 from foresail_sidecar.configuration.artifacts import EngineUnavailable, LoadedRouter, Routers
 from foresail_sidecar.configuration.sources import Configuration, Incompatible, Source, Withdrawn, hash_of
 from foresail_sidecar.configuration.state import CredentialKey, ServingHolder, ServingState
+from foresail_sidecar.configuration.tokenizers import Tokenizers
 from foresail_sidecar.telemetry.logs import log, log_defect
 
 # Longest use of a scorer by one request: its deadline is 60 s at most; then its router is closed in any case.
@@ -83,6 +84,7 @@ class Reloader:
         self._hash = ""
         self._withdrawals = 0
         self._missing: _MissingArtifact | None = None
+        self._uncounted: tuple[Snapshot, tuple[object, ...]] | None = None
 
     async def start(self) -> ServingState:
         """Load for the first time; raise `UserError` if there is nothing that could be served."""
@@ -107,7 +109,12 @@ class Reloader:
         """Look once. What changed is served if it can be; what was taken away is not served any longer."""
         look = await asyncio.to_thread(self._read_look)
         before, self._look = self._look, look
-        if look.source != before.source or self._withdrawals == 1 or await self._artifact_may_have_come():
+        if (
+            look.source != before.source
+            or self._withdrawals == 1
+            or await self._artifact_may_have_come()
+            or await self._tokenizer_may_have_come()
+        ):
             await self._reload()
         elif look.secrets != before.secrets:
             await self._refresh_credentials()
@@ -162,6 +169,7 @@ class Reloader:
         sequence = changes.next_sequence(configuration.sequence, content, self._sequence, self._hash)
         self._own_credentials = configuration.credentials
         router, artifact_error = await self._router_for(snapshot, previous)
+        counters, uncounted = await self._tokenizers_of(snapshot, previous)
         credentials, faults = await self._credentials(configuration.credentials)
         tenants, key_faults = secrets.tenants_of(credentials, snapshot.tenants.secret_name)
         state = ServingState(
@@ -173,12 +181,13 @@ class Reloader:
             artifact=router.facts if router else None,
             artifact_error=artifact_error,
             tenants=tenants,
+            tokenizers=counters,
         )
         await self._prepared(state, router)
         self._sequence, self._hash = sequence, content
         self._holder.replace(state)
         self._retire(router)
-        warnings = (*configuration.warnings, *faults, *key_faults, *changes.warnings(state))
+        warnings = (*configuration.warnings, *uncounted, *faults, *key_faults, *changes.warnings(state))
         self._warn(warnings, logged=previous is not None)
         if previous is not None:
             log(
@@ -229,6 +238,23 @@ class Reloader:
             ):
                 raise
             return None, str(error)
+
+    async def _tokenizers_of(
+        self, snapshot: Snapshot, previous: ServingState | None
+    ) -> tuple[Tokenizers, tuple[str, ...]]:
+        """Return a snapshot's tokenizers, and why others are not there. Those are looked for again: without them bounds are only wider."""
+        claims = self._inputs.volume_claims
+        files = await asyncio.to_thread(tokenizers.fingerprint, snapshot, claims)
+        known = {} if previous is None else previous.tokenizers
+        found, warnings = await asyncio.to_thread(tokenizers.load, snapshot, claims, known)
+        self._uncounted = (snapshot, files) if warnings else None
+        return found, warnings
+
+    async def _tokenizer_may_have_come(self) -> bool:
+        if self._uncounted is None:
+            return False
+        snapshot, files = self._uncounted
+        return await asyncio.to_thread(tokenizers.fingerprint, snapshot, self._inputs.volume_claims) != files
 
     async def _loaded(self, directory: Path, digest: str) -> LoadedRouter:
         """Return the router of an artifact. Loading can take minutes, and a key that is revoked meanwhile does not stay valid."""

@@ -16,6 +16,7 @@ from typing import Final
 from foresail_api.snapshot import Snapshot, SnapshotAuth, SnapshotModel
 from foresail_router.decision.ratios import InputMeans
 from foresail_router.engine.interface import Scorer
+from foresail_sidecar.configuration.tokenizers import Tokenizers
 from foresail_sidecar.tenants.directory import TenantDirectory
 
 CredentialKey = tuple[str, str]
@@ -46,7 +47,7 @@ class ServingState:
     """One policy with its pool, its credentials and its router. `artifact_error` says why a wanted artifact is not there.
 
     `credentials` maps (Secret name, key) to the credential, or to certificates; they never show in a representation. `tenants` are those
-    of the Secret of keys that the snapshot names.
+    of the Secret of keys that the snapshot names; `tokenizers` those of its models that could be read, by digest.
     """
 
     snapshot: Snapshot
@@ -57,6 +58,7 @@ class ServingState:
     artifact: ArtifactFacts | None = None
     artifact_error: str | None = None
     tenants: TenantDirectory = field(default_factory=TenantDirectory, repr=False)
+    tokenizers: Tokenizers = field(default_factory=dict, repr=False)
 
     def credential(self, auth: SnapshotAuth) -> str | None:
         """Return the credential that an upstream wants, or None if it is missing."""

@@ -27,6 +27,7 @@ _DECLARED: Final = frozenset(
         "price",
         "max_tokens_per_byte",
         "overhead_tokens",
+        "tokenizer",
         "max_tokens_per_image",
         "max_tokens_per_audio",
         "max_output_tokens",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from math import ceil
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from foresail_router.decision.types import Decision
 from foresail_sidecar.configuration.state import ServingState
 from foresail_sidecar.flow.decide import Standing, decide_request
 from foresail_sidecar.flow.record import Exchange, record_decision
+from foresail_sidecar.flow.texts import counted_texts
 from foresail_sidecar.fronts.http import errors
 from foresail_sidecar.fronts.http.body import read_body
 from foresail_sidecar.fronts.http.buffered import Held
@@ -64,6 +66,10 @@ async def consider(context: Context, request: web.Request, exchange: Exchange, h
             parsed = await parsed_body(body)
         except BadRequest as bad:
             raise Refused(errors.invalid(bad.message, bad.param, bad.code)) from None
+        tokenizers = served.policy.state.tokenizers
+        if tokenizers:
+            counted = await counted_texts(tokenizers, parsed.message_texts)
+            parsed.neutral = replace(parsed.neutral, counted=counted)
         exchange.request = parsed.neutral
         if not caller.may_name(parsed.neutral.model, exchange.snapshot):
             raise Refused(errors.model_not_allowed())

@@ -24,12 +24,13 @@ _KNOWN_FIELDS = ", ".join(f"`{name}`" for name in sorted(MESSAGE_FIELDS))
 
 @dataclass(slots=True)
 class Conversation:
-    """What was read from the messages so far. `user_text` is the last user message's, `first_text` the first text of all."""
+    """What was read from the messages so far. `user_text` is the last user message's, `texts` are those of all messages."""
 
     required: set[Capability] = field(default_factory=set)
     unpriceable: str | None = None
     user_text: str | None = None
     other_texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     input_bytes: int = 0
     media: bool = False
     images: int = 0
@@ -72,6 +73,7 @@ def _is_text(message: Any) -> bool:
 
 
 def _take(conversation: Conversation, role: str, text: str) -> None:
+    conversation.texts.append(text)
     if role == "user":
         conversation.user_text = text
     elif conversation.user_text is None and text:

@@ -35,10 +35,14 @@ _NO_REASONING = frozenset({None, "none"})
 
 @dataclass(slots=True)
 class ParsedChat:
-    """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members."""
+    """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members.
+
+    `message_texts` are the texts of its messages, one each.
+    """
 
     neutral: NeutralRequest
     wants_usage: bool
+    message_texts: list[str] = field(repr=False)
     text: str = field(repr=False)
     members: dict[str, Member] = field(repr=False)
     stream_options: dict[str, Member] | None = field(repr=False)
@@ -46,7 +50,7 @@ class ParsedChat:
     def forget(self) -> None:
         """Let go of the prompt and all else that only a decision or another upstream would read. It cannot be rewritten any more."""
         self.neutral = replace(self.neutral, text="")
-        self.text, self.members, self.stream_options = "", {}, None
+        self.message_texts, self.text, self.members, self.stream_options = [], "", {}, None
 
 
 def parse_request(body: bytes) -> ParsedChat:
@@ -84,6 +88,7 @@ def _parse(text: str) -> ParsedChat:
     return ParsedChat(
         neutral,
         wants_usage,
+        conversation.texts,
         text,
         members,
         read_members(text, options.value_start)[0] if options is not None and options.value is not None else None,
