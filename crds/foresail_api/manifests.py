@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from foresail_api.common import API_VERSION, GROUP, ObjectMeta
+from foresail_api.budgets import Amount
+from foresail_api.common import API_VERSION, GROUP, Dollars, ObjectMeta
 from foresail_api.errors import UserError
 from foresail_api.policy import RoutingPolicy
 from foresail_api.pool import ModelPool
@@ -103,6 +104,10 @@ def manifest_files(paths: list[Path]) -> Iterator[Path]:
             raise UserError(f"{path} does not exist")
 
 
+# Users know amounts, not the patterns that they match.
+_MONEY = {TypeAdapter(amount).json_schema()["pattern"] for amount in (Amount, Dollars)}
+
+
 def describe(error: ValidationError) -> Iterator[str]:
     """Yield one line per fault: the field's path, the value where it is short and can be no secret, and what must hold."""
     for fault in error.errors(include_url=False):
@@ -115,6 +120,8 @@ def describe(error: ValidationError) -> Iterator[str]:
         value = fault.get("input")
         if fault["type"] == "string_type" and isinstance(value, int | float):
             message = "must be text; write it in quotes"
+        if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _MONEY:
+            message = 'must be US dollars in digits, with at most 6 decimals, such as "0.25"'
         short = isinstance(value, str | int | float) and len(str(value)) <= 80
         shown = f" (it is {value!r})" if short and not _may_be_secret(fault["type"], path, str(value)) else ""
         yield f"`{path.lstrip('.') or 'object'}`: {message}{shown}"

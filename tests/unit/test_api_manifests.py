@@ -160,6 +160,13 @@ def test_money_without_quotes_is_told_to_need_some(tmp_path: Path, amount: str) 
     assert said in refused(tmp_path)
 
 
+@pytest.mark.parametrize("amount", ["5,00", "$5", "-1", "1e-3", "0.0000001"])
+def test_an_amount_that_is_none_is_told_what_one_looks_like(tmp_path: Path, amount: str) -> None:
+    written(tmp_path, POLICY.replace("spec: {", f"spec: {{costLimits: {{perRequest: '{amount}'}}, "))
+    said = 'must be US dollars in digits, with at most 6 decimals, such as "0.25"'
+    assert f"`spec.costLimits.perRequest`: {said} (it is '{amount}')" in refused(tmp_path)
+
+
 def test_objects_without_a_known_kind_are_passed_over(tmp_path: Path) -> None:
     assert load_manifests([written(tmp_path, "kind: [ModelPool]\napiVersion: foresail.dev/v1alpha1")]).pools == {}
 
