@@ -269,10 +269,12 @@ class Snapshot(Frozen):
     def canonical_json(self) -> str:
         """Return the one text that stands for this content."""
         data = self.model_dump(mode="json")
+        # What was added within this format is left out where it is not used: the text is that of before.
         for model in data["models"]:
             model["capabilities"] = sorted(model["capabilities"])
+            if model["tokenizer"] is None:
+                del model["tokenizer"]
             for upstream in model["upstreams"]:
-                # Added within this format: where nothing is limited, the text is that of before.
                 if upstream["limits"] is None:
                     del upstream["limits"]
         for name in ("ca_secret_name", "ca_secret_key"):
