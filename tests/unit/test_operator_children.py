@@ -100,6 +100,20 @@ def test_volumes_of_tokenizers_are_mounted_once_each_beside_the_router() -> None
         assert container["args"].count(f"--volume-claim={claim}=/volumes/{claim}") == 1
 
 
+def test_a_claim_that_also_keeps_the_ledger_is_one_volume_and_is_read_where_the_argument_says() -> None:
+    """A pod with two volumes of one claim can wait for the second one forever."""
+    where = {"volumeClaim": {"name": "all", "path": "a.json"}, "digest": LEARNED["artifact"]["digest"]}
+    counted = model("a", tokenCount={"method": "Tokenizer", "tokenizer": where, "overheadTokens": 1})
+    spec = pod(policy(costLimits={"ledger": {"storage": {"volumeClaimName": "all"}}}), pool("models", counted))
+    (volume,) = [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
+    assert volume == {"name": "state", "persistentVolumeClaim": {"claimName": "all"}}
+    (container,) = spec["containers"]
+    mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "state"]
+    assert {"name": "state", "mountPath": "/volumes/all", "readOnly": True} in mounts
+    assert len(mounts) == 2
+    assert "--volume-claim=all=/volumes/all" in container["args"]
+
+
 def test_a_pool_without_secrets_and_a_policy_without_artifact_mount_neither() -> None:
     spec = pod(policy(), pool())
     assert [volume["name"] for volume in spec["volumes"]] == ["snapshot", "state", "tmp"]

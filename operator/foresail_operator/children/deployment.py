@@ -23,6 +23,7 @@ SNAPSHOT_DIRECTORY: Final = "/etc/foresail/snapshot"
 SECRETS_DIRECTORY: Final = "/etc/foresail/secrets"
 VOLUMES_DIRECTORY: Final = "/volumes"
 STATE_DIRECTORY: Final = "/var/lib/foresail"
+_STATE: Final = "state"
 
 # The group of the image's user, so that it can write on a volume that belongs to root.
 GROUP: Final = 65532
@@ -113,7 +114,7 @@ def _strategy(mounts: Mounts) -> dict[str, Any]:
 def _pod(policy: PolicyName, image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
     snapshot = {"name": "snapshot", "configMap": {"name": child_name(policy.name)}}
     secrets = map(_secret_volume, mounts.secrets, mounts.secrets.values())
-    volumes = [snapshot, *secrets, *_read_volumes(mounts.read_claims), _state_volume(mounts.ledger_claim)]
+    volumes = [snapshot, *secrets, *_read_volumes(mounts), _state_volume(mounts.ledger_claim)]
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -153,10 +154,14 @@ def _container(image: SidecarImage, mounts: Mounts) -> dict[str, Any]:
                 for name in mounts.secrets
             ),
             *(
-                {"name": _claim_volume_name(claim), "mountPath": f"{VOLUMES_DIRECTORY}/{claim}", "readOnly": True}
+                {
+                    "name": _claim_volume_name(claim, mounts),
+                    "mountPath": f"{VOLUMES_DIRECTORY}/{claim}",
+                    "readOnly": True,
+                }
                 for claim in mounts.read_claims
             ),
-            {"name": "state", "mountPath": STATE_DIRECTORY},
+            {"name": _STATE, "mountPath": STATE_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of the pod's own
         ],
     }
@@ -196,18 +201,25 @@ def _secret_volume_name(secret: str) -> str:
     return f"secret-{hashlib.sha256(secret.encode()).hexdigest()[:16]}"
 
 
-def _read_volumes(claims: tuple[str, ...]) -> list[dict[str, Any]]:
+def _read_volumes(mounts: Mounts) -> list[dict[str, Any]]:
     return [
-        {"name": _claim_volume_name(claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-        for claim in claims
+        {
+            "name": _claim_volume_name(claim, mounts),
+            "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+        }
+        for claim in mounts.read_claims
+        if claim != mounts.ledger_claim
     ]
 
 
-def _claim_volume_name(claim: str) -> str:
+def _claim_volume_name(claim: str, mounts: Mounts) -> str:
     """A claim's name can be longer than a volume's and hold dots."""
+    if claim == mounts.ledger_claim:
+        # A pod with two volumes of one claim can wait for the second one forever.
+        return _STATE
     return f"claim-{hashlib.sha256(claim.encode()).hexdigest()[:16]}"
 
 
 def _state_volume(claim: str | None) -> dict[str, Any]:
     # Settlements that a ledger on a server has not taken yet wait here too, so every pod has one, if only for its lifetime.
-    return {"name": "state", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})}
+    return {"name": _STATE, **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})}
