@@ -114,11 +114,11 @@ class TokenCount(ApiObject):
 
     method: CountMethod = Field(
         CountMethod.BYTES,
-        description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`. `Tokenizer` counts the texts of its messages with `tokenizer`, and the rest as `Bytes` does.",
+        description="`Bytes` multiplies the UTF-8 bytes of the prompt's JSON by `maxTokensPerByte`. `Tokenizer` counts the texts of its messages, tools' answers apart, with `tokenizer`, and the rest as `Bytes` does.",
     )
     tokenizer: Tokenizer | None = Field(
         None,
-        description="What counts the texts of messages. Until it can be read, and in a request with more than a million bytes of them, they are counted as `Bytes` does.",
+        description="What counts the texts of messages. Until it can be read, and in a request with more than a million bytes of them, they are counted as `Bytes` does. `maxTokensPerByte` does not multiply what it counts.",
     )
     max_tokens_per_byte: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
         1, description="Most tokens that one byte can become. 1 holds for every byte-level tokenizer."

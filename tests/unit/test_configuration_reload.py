@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -527,6 +530,67 @@ async def test_a_tokenizer_that_is_not_there_is_told_and_taken_when_it_comes(ser
     assert list((await serving.polled()).tokenizers.values()) == [counter]
     serving.write(*BOTH)
     assert (await serving.polled()).tokenizers == {}
+
+
+async def test_a_tokenizer_that_comes_while_a_change_is_broken_is_taken_once(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = serving.volume / "small.json"
+    serving.write(pool([CHEAP | {"tokenCount": counted_by({"name": "routers", "path": "small.json"})}, DEAR]), policy())
+    await serving.reloader.start()
+    serving.file.write_text("kind: [")
+    await serving.polled()
+    errors = serving.holder.configuration_errors
+    file.write_bytes(tokenizer_content())
+    state = await serving.polled()
+    assert len(state.tokenizers) == 1
+    for _ in range(3):
+        assert await serving.polled() is state
+    assert serving.holder.configuration_errors == errors
+    assert serving.holder.configuration_error is not None
+
+
+async def test_a_tokenizer_is_taken_whose_file_keeps_size_and_time_of_a_wrong_one(serving: Serving) -> None:
+    """As with copies that keep times, and images whose files are all of one time."""
+    file = serving.volume / "small.json"
+    file.write_bytes(bytes(len(tokenizer_content())))
+    os.utime(file, ns=(0, 0))
+    serving.write(pool([CHEAP | {"tokenCount": counted_by({"name": "routers", "path": "small.json"})}, DEAR]), policy())
+    assert (await serving.reloader.start()).tokenizers == {}
+    file.write_bytes(tokenizer_content())
+    os.utime(file, ns=(0, 0))
+    assert len((await serving.polled()).tokenizers) == 1
+
+
+async def test_a_tokenizer_that_is_in_one_of_two_places_is_enough(serving: Serving) -> None:
+    (serving.volume / "small.json").write_bytes(tokenizer_content())
+    there, gone = (counted_by({"name": "routers", "path": path}) for path in ("small.json", "gone.json"))
+    serving.write(pool([CHEAP | {"tokenCount": gone}, DEAR | {"tokenCount": there}]), policy())
+    assert len((await serving.reloader.start()).tokenizers) == 1
+    assert about_tokenizers(serving) == []
+
+
+async def test_a_file_that_the_library_of_tokenizers_breaks_at_is_told_as_any_other(serving: Serving) -> None:
+    definition = json.loads(tokenizer_content()) | {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    }
+    content = json.dumps(definition).encode()
+    (serving.volume / "small.json").write_bytes(content)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    declared = counted_by({"name": "routers", "path": "small.json"}, digest)
+    serving.write(pool([CHEAP | {"tokenCount": declared}, DEAR]), policy())
+    assert (await serving.reloader.start()).tokenizers == {}
+    (warning,) = about_tokenizers(serving)
+    assert "is no tokenizer.json" in warning
+
+
+async def test_a_pipe_in_place_of_a_tokenizer_is_not_waited_for(serving: Serving) -> None:
+    os.mkfifo(serving.volume / "small.json")
+    serving.write(pool([CHEAP | {"tokenCount": counted_by({"name": "routers", "path": "small.json"})}, DEAR]), policy())
+    async with asyncio.timeout(30):
+        assert (await serving.reloader.start()).tokenizers == {}
+    (warning,) = about_tokenizers(serving)
+    assert "small.json is no file; name a tokenizer.json" in warning
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from tests.support.decisions import model
 from foresail_api.snapshot import SnapshotTokenizer
 from foresail_router.decision.counts import CountedTexts
 from foresail_router.decision.price import bound_input
-from foresail_sidecar.configuration.tokenizers import Tokenizers, read
+from foresail_sidecar.configuration.tokenizers import TextCounter, Tokenizers, read
+from foresail_sidecar.flow import texts
 from foresail_sidecar.flow.texts import counted_texts
 from foresail_sidecar.protocols.openai import parse_request
 
@@ -59,8 +62,97 @@ async def test_a_special_token_in_a_text_is_counted_by_its_letters(tokenizers: T
     assert said.tokens["t"] == 20 * 3 + FRAME
 
 
-async def test_half_of_a_surrogate_pair_is_counted(tokenizers: Tokenizers) -> None:
-    assert await counted(tokenizers, "hello \ud800") == CountedTexts(7, {"t": 2 + FRAME})
+async def test_a_text_with_half_of_a_surrogate_pair_stays_bytes(tokenizers: Tokenizers) -> None:
+    """What an upstream makes of it is unknown: one sign for each half, three bytes, or a refusal."""
+    assert await counted(tokenizers, "hello \ud800") == CountedTexts(0, {"t": 0})
+    assert await counted(tokenizers, "hello \ud800", "hello") == CountedTexts(5, {"t": 1 + FRAME})
+
+
+def bounded(tokenizers: Tokenizers, *messages: Any) -> int:
+    parsed = parse_request(json.dumps({"model": "auto", "messages": messages}).encode())
+    said = asyncio.run(counted_texts(tokenizers, parsed.message_texts))
+    declared = model("m", overhead_tokens=0, tokenizer=SnapshotTokenizer(claim=None, path="/t.json", digest="t"))
+    bound = bound_input(declared, replace(parsed.neutral, counted=said))
+    assert bound is not None
+    return bound.text
+
+
+@pytest.mark.parametrize("role", ["tool", "function", "ipython"])
+def test_the_bound_covers_what_a_tool_answered_also_where_a_template_prints_that_as_json(
+    tokenizers: Tokenizers, role: str
+) -> None:
+    text = "\n" * 500
+    assert bounded(tokenizers, {"role": role, "content": text}) >= tokenizers["t"].count(json.dumps(text))
+
+
+def others_get_on(tokenizers: Tokenizers, contents: list[str]) -> bool:
+    """Return whether no other task waits for its turn for half of the time that counting the texts takes."""
+
+    async def turns() -> list[float]:
+        counting = asyncio.create_task(counted_texts(tokenizers, contents))
+        taken = [time.perf_counter()]
+        while not counting.done():
+            await asyncio.sleep(0)
+            taken.append(time.perf_counter())
+        return taken
+
+    taken = asyncio.run(turns())
+    return max(after - before for before, after in pairwise(taken)) < (taken[-1] - taken[0]) / 2
+
+
+def test_others_get_on_while_a_long_text_is_counted(tokenizers: Tokenizers) -> None:
+    assert others_get_on(tokenizers, ["hello world " * 40_000])
+
+
+def test_many_tokenizers_hold_up_nobody(tokenizers: Tokenizers) -> None:
+    assert others_get_on({str(number): tokenizers["t"] for number in range(100)}, ["hello world " * 160])
+
+
+async def test_messages_without_text_take_no_time(tokenizers: Tokenizers) -> None:
+    assert await counted(tokenizers, "", "hello", "", "") == CountedTexts(5, {"t": 1 + FRAME})
+
+
+class SlowCounter:
+    """Takes its time for a text, and remembers how many it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def count(self, text: str) -> int:
+        self.asked += 1
+        time.sleep(0.02)
+        return 1
+
+
+async def test_what_nobody_waits_for_any_more_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_MOST_SECONDS", 0.1)
+    slow = SlowCounter()
+    assert await counted_texts({"t": slow}, ["word"] * 1_000) is None
+    asked = slow.asked
+    await asyncio.sleep(0.2)
+    assert slow.asked <= asked + 2
+
+
+def altered(file: Path, definition: Any) -> TextCounter:
+    file.write_text(json.dumps(definition))
+    return read(SnapshotTokenizer(claim=None, path=str(file), digest=digest_of(file)), {})
+
+
+async def test_what_the_library_of_tokenizers_breaks_at_stays_bytes(tokenizers: Tokenizers, tmp_path: Path) -> None:
+    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    broken = altered(tmp_path / "tokenizer.json", json.loads(tokenizer_content()) | {"pre_tokenizer": pattern})
+    text = "a" * 40 + "!"
+    assert await counted({"broken": broken}, text) == CountedTexts(len(text), {})
+
+
+async def test_what_a_tokenizer_has_no_token_for_stays_bytes(tokenizers: Tokenizers, tmp_path: Path) -> None:
+    definition = json.loads(tokenizer_content())
+    del definition["model"]["vocab"]["[UNK]"]
+    definition["added_tokens"] = [token for token in definition["added_tokens"] if token["content"] != "[UNK]"]
+    strict = altered(tmp_path / "tokenizer.json", definition)
+    both = {"strict": strict, **tokenizers}
+    assert await counted(both, "hello") == CountedTexts(5, {"strict": 1 + FRAME, "t": 1 + FRAME})
+    assert await counted(both, "hello \U00010348") == CountedTexts(10, {"t": 2 + FRAME})
 
 
 async def test_a_long_text_holds_up_nobody_and_is_counted_whole(tokenizers: Tokenizers) -> None:

@@ -84,7 +84,7 @@ class Reloader:
         self._hash = ""
         self._withdrawals = 0
         self._missing: _MissingArtifact | None = None
-        self._uncounted: tuple[Snapshot, tuple[object, ...]] | None = None
+        self._uncounted: tuple[object, ...] | None = None
 
     async def start(self) -> ServingState:
         """Load for the first time; raise `UserError` if there is nothing that could be served."""
@@ -109,15 +109,12 @@ class Reloader:
         """Look once. What changed is served if it can be; what was taken away is not served any longer."""
         look = await asyncio.to_thread(self._read_look)
         before, self._look = self._look, look
-        if (
-            look.source != before.source
-            or self._withdrawals == 1
-            or await self._artifact_may_have_come()
-            or await self._tokenizer_may_have_come()
-        ):
+        if look.source != before.source or self._withdrawals == 1 or await self._artifact_may_have_come():
             await self._reload()
-        elif look.secrets != before.secrets:
+            return
+        if look.secrets != before.secrets:
             await self._refresh_credentials()
+        await self._refresh_tokenizers()
 
     async def close(self) -> None:
         """Close the router in use and those that are still being retired."""
@@ -169,7 +166,7 @@ class Reloader:
         sequence = changes.next_sequence(configuration.sequence, content, self._sequence, self._hash)
         self._own_credentials = configuration.credentials
         router, artifact_error = await self._router_for(snapshot, previous)
-        counters, uncounted = await self._tokenizers_of(snapshot, previous)
+        files, counters, uncounted = await self._tokenizers_of(snapshot, previous)
         credentials, faults = await self._credentials(configuration.credentials)
         tenants, key_faults = secrets.tenants_of(credentials, snapshot.tenants.secret_name)
         state = ServingState(
@@ -185,6 +182,7 @@ class Reloader:
         )
         await self._prepared(state, router)
         self._sequence, self._hash = sequence, content
+        self._uncounted = files if uncounted else None
         self._holder.replace(state)
         self._retire(router)
         warnings = (*configuration.warnings, *uncounted, *faults, *key_faults, *changes.warnings(state))
@@ -241,20 +239,31 @@ class Reloader:
 
     async def _tokenizers_of(
         self, snapshot: Snapshot, previous: ServingState | None
-    ) -> tuple[Tokenizers, tuple[str, ...]]:
-        """Return a snapshot's tokenizers, and why others are not there. Those are looked for again: without them bounds are only wider."""
+    ) -> tuple[tuple[object, ...], Tokenizers, tuple[str, ...]]:
+        """Return what was there of a snapshot's tokenizers, these themselves, and why others are not to be had.
+
+        Those are looked for again: without them bounds are only wider.
+        """
         claims = self._inputs.volume_claims
         files = await asyncio.to_thread(tokenizers.fingerprint, snapshot, claims)
         known = {} if previous is None else previous.tokenizers
         found, warnings = await asyncio.to_thread(tokenizers.load, snapshot, claims, known)
-        self._uncounted = (snapshot, files) if warnings else None
-        return found, warnings
+        return files, found, warnings
 
-    async def _tokenizer_may_have_come(self) -> bool:
-        if self._uncounted is None:
-            return False
-        snapshot, files = self._uncounted
-        return await asyncio.to_thread(tokenizers.fingerprint, snapshot, self._inputs.volume_claims) != files
+    async def _refresh_tokenizers(self) -> None:
+        """Take tokenizers that came after what is served, also where a later change is broken."""
+        current = self._holder.current
+        if current is None or self._uncounted is None:
+            return
+        claims = self._inputs.volume_claims
+        if await asyncio.to_thread(tokenizers.fingerprint, current.snapshot, claims) == self._uncounted:
+            return
+        files, found, warnings = await self._tokenizers_of(current.snapshot, current)
+        self._uncounted = files if warnings else None
+        if found != current.tokenizers:
+            self._holder.current = replace(current, tokenizers=found)
+            log(_LOGGER, logging.INFO, "tokenizers replaced", tokenizers=len(found))
+        self._warn((*warnings, *changes.warnings(current)), logged=True)
 
     async def _loaded(self, directory: Path, digest: str) -> LoadedRouter:
         """Return the router of an artifact. Loading can take minutes, and a key that is revoked meanwhile does not stay valid."""

@@ -5,7 +5,10 @@ Owns files, digests and what a tokenizer must not do. It must not know requests,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,8 +23,19 @@ class TextCounter(Protocol):
     """A tokenizer, as far as it counts. May be asked by several threads at once."""
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text becomes."""
+        """Return how many tokens a text becomes; raise `ValueError` where the tokenizer has none for something in it."""
         ...
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Make a `ValueError` of whatever the library raises: bare exceptions, and for what it takes for its own defect one that is none."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ValueError(str(error)) from None
+        raise
 
 
 class _Loaded:
@@ -30,17 +44,21 @@ class _Loaded:
         # Most pools name none.
         from tokenizers import Tokenizer
 
-        try:
+        # Else a batch, if only of one, starts a thread per CPU inside the tokenizer.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+        with _told():
             self._tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(str(error)) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # Else a client's text that spells a special token would count as one where a provider reads its letters.
         self._tokenizer.encode_special_tokens = True
 
     def count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text).ids)
+        with _told():
+            # Nothing but a batch lets other threads run meanwhile.
+            (encoding,) = self._tokenizer.encode_batch_fast([text])
+        return len(encoding)
 
 
 Tokenizers = Mapping[str, TextCounter]
@@ -52,15 +70,17 @@ def load(snapshot: Snapshot, claims: Mapping[str, Path], known: Tokenizers) -> t
     Blocks: reading a large one takes a second.
     """
     found: dict[str, TextCounter] = {}
-    warnings = []
+    missing = []
     for model, wanted in _wanted(snapshot):
         if wanted.digest in found:
             continue
         try:
             found[wanted.digest] = known.get(wanted.digest) or read(wanted, claims)
         except UserError as error:
-            warnings.append(f"the model {model!r}: {error}; until then the bytes of its prompts are counted")
-    return found, tuple(warnings)
+            missing.append(
+                (wanted.digest, f"the model {model!r}: {error}; until then the bytes of its prompts are counted")
+            )
+    return found, tuple(warning for digest, warning in missing if digest not in found)
 
 
 def fingerprint(snapshot: Snapshot, claims: Mapping[str, Path]) -> tuple[object, ...]:
@@ -77,7 +97,8 @@ def _facts(wanted: SnapshotTokenizer, claims: Mapping[str, Path]) -> object:
         status = _locate(wanted, claims).stat()
     except (UserError, OSError) as error:
         return str(error)
-    return status.st_size, status.st_mtime_ns
+    # A copy can keep size and time of what it replaces, and a file can become readable without a change.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _locate(wanted: SnapshotTokenizer, claims: Mapping[str, Path]) -> Path:
@@ -98,7 +119,10 @@ def read(wanted: SnapshotTokenizer, claims: Mapping[str, Path]) -> TextCounter:
     """Return the tokenizer in a file; raise `UserError` if it cannot be had or is not the one that is wanted. Blocks."""
     file = _locate(wanted, claims)
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"its tokenizer {file} is no file; name a tokenizer.json")
+        if status.st_size > _MOST_BYTES:
             raise UserError(f"its tokenizer {file} has more than {_MOST_BYTES} bytes; name a tokenizer.json")
         content = file.read_bytes()
     except OSError as error:

@@ -19,12 +19,14 @@ from foresail_sidecar.protocols.openai.quoting import json_type
 
 _PLAIN = frozenset({"role", "content"})
 _TOOL_ROLES = frozenset({"tool", "function"})
+# What tools answered is printed as JSON by some chat templates, which for some texts has far more tokens.
+_PRINTED_AS_IT_IS = frozenset({"system", "developer", "user", "assistant"})
 _KNOWN_FIELDS = ", ".join(f"`{name}`" for name in sorted(MESSAGE_FIELDS))
 
 
 @dataclass(slots=True)
 class Conversation:
-    """What was read from the messages so far. `user_text` is the last user message's, `texts` are those of all messages."""
+    """What was read from the messages so far. `user_text` is the last user message's, `texts` are those that chat templates print as they are."""
 
     required: set[Capability] = field(default_factory=set)
     unpriceable: str | None = None
@@ -73,7 +75,8 @@ def _is_text(message: Any) -> bool:
 
 
 def _take(conversation: Conversation, role: str, text: str) -> None:
-    conversation.texts.append(text)
+    if role in _PRINTED_AS_IT_IS:
+        conversation.texts.append(text)
     if role == "user":
         conversation.user_text = text
     elif conversation.user_text is None and text:

@@ -37,7 +37,7 @@ _NO_REASONING = frozenset({None, "none"})
 class ParsedChat:
     """One request: what the decision reads, whether the client asked for usage on its stream, and the original with its members.
 
-    `message_texts` are the texts of its messages, one each.
+    `message_texts` are the texts that chat templates print as they are, one for each message that has such a text.
     """
 
     neutral: NeutralRequest
