@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.decisions import model
 from tests.support.sidecar import model_of, snapshot_of, upstream_of
 
-from foresail_api.snapshot import Snapshot, SnapshotModel
+from foresail_api.snapshot import Snapshot, SnapshotModel, SnapshotTokenizer
 from foresail_sidecar.flow.trust import MOST_EXCESSES, Trust, declaration_of
 
 
@@ -57,6 +58,20 @@ def test_no_other_change_restores_the_trust() -> None:
     elsewhere = model_of("small", upstream_of("http://127.0.0.1:2/v1", "another"))
     trust = exceeded(Trust(), 3)
     assert trust.distrusted(snapshot_of(changed)) == trust.distrusted(snapshot_of(elsewhere)) == {"small"}
+
+
+def test_what_releases_without_tokenizers_kept_of_a_model_stays_valid() -> None:
+    kept = "3961953f523245b8188b798213923b9758b99e3d2231aa4ec5fe9ae89ca77959"
+    assert declaration_of(model("m")) == kept
+
+
+def test_where_a_tokenizer_lies_is_no_matter_of_trust_and_what_it_is_is() -> None:
+    here, there, other = (
+        declaration_of(model("m", tokenizer=SnapshotTokenizer(claim=claim, path="t.json", digest=digest)))
+        for claim, digest in (("here", "sha256:a"), ("there", "sha256:a"), ("here", "sha256:b"))
+    )
+    assert here == there != other
+    assert here != declaration_of(model("m"))
 
 
 def test_a_model_of_the_same_declaration_under_another_name_is_another() -> None:

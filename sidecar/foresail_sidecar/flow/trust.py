@@ -86,7 +86,9 @@ class Trust:
 
 def declaration_of(model: SnapshotModel) -> str:
     """Return what stands for the model with all that its bound rests on: a change of any of it is another declaration."""
-    declared = model.model_dump(mode="json", include=set(_DECLARED))
+    # Where a tokenizer lies changes no bound. A model without one is declared as in releases that knew none: what is kept stays valid.
+    without = {"tokenizer": {"claim", "path"}} if model.tokenizer is not None else {"tokenizer"}
+    declared = model.model_dump(mode="json", include=set(_DECLARED), exclude=without)
     return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
