@@ -12,8 +12,8 @@ from tests.support.upstream import answers, running_upstream
 
 pytestmark = pytest.mark.timeout(120)
 
-# 800 words of 4,000 bytes, at 1 USD per million tokens: as bytes they can cost more than the cap, as tokens a fifth of it.
-BODY = {"model": "auto", "messages": [{"role": "user", "content": "word " * 800}], "max_tokens": 100}
+# 800 words of 4,000 bytes, at 1 USD per million tokens: as bytes they can cost more than the cap, as tokens a fifth of it. The space before them stays a byte.
+BODY = {"model": "auto", "messages": [{"role": "user", "content": " word" * 800}], "max_tokens": 100}
 CAP = {"perRequest": "0.002"}
 JSON_BYTES, OVERHEAD, FRAME = len('[{"role": "user", "content": ""}]'), 10, 2
 
@@ -38,6 +38,6 @@ async def test_a_long_prompt_fits_under_a_cap_once_its_tokenizer_is_there(tmp_pa
                 return (await routed(served))["eliminated"] is None
 
             await eventually(counts, "the tokenizer is used", 30)
-            assert (await routed(served))["input_tokens_bound"] == 800 + FRAME + JSON_BYTES + OVERHEAD
+            assert (await routed(served))["input_tokens_bound"] == 800 + FRAME + 1 + JSON_BYTES + OVERHEAD
             assert (await served.http.post("/v1/chat/completions", json=BODY)).status_code == 200
     assert len(upstream.asked) == 1

@@ -68,6 +68,11 @@ async def test_a_text_with_half_of_a_surrogate_pair_stays_bytes(tokenizers: Toke
     assert await counted(tokenizers, "hello \ud800", "hello") == CountedTexts(5, {"t": 1 + FRAME})
 
 
+def altered(file: Path, definition: Any) -> TextCounter:
+    file.write_text(json.dumps(definition))
+    return read(SnapshotTokenizer(claim=None, path=str(file), digest=digest_of(file)), {})
+
+
 def bounded(tokenizers: Tokenizers, *messages: Any) -> int:
     parsed = parse_request(json.dumps({"model": "auto", "messages": messages}).encode())
     said = asyncio.run(counted_texts(tokenizers, parsed.message_texts))
@@ -83,6 +88,19 @@ def test_the_bound_covers_what_a_tool_answered_also_where_a_template_prints_that
 ) -> None:
     text = "\n" * 500
     assert bounded(tokenizers, {"role": role, "content": text}) >= tokenizers["t"].count(json.dumps(text))
+
+
+def test_the_bound_covers_space_that_a_tokenizer_drops_only_at_the_ends_of_all_it_reads(tmp_path: Path) -> None:
+    definition = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": {"type": "Strip", "strip_left": True, "strip_right": True},
+        "model": {"type": "BPE", "vocab": {"a": 0, " ": 1, "\u3000": 2}, "merges": []},
+    }
+    strips = altered(tmp_path / "tokenizer.json", definition)
+    for text in (" " * 500 + "a", "a" + "\u3000" * 500, " " * 500):
+        assert strips.count(f"a{text}a") > 500
+        assert bounded({"t": strips}, {"role": "user", "content": text}) >= strips.count(f"a{text}a")
 
 
 def others_get_on(tokenizers: Tokenizers, contents: list[str]) -> bool:
@@ -133,11 +151,6 @@ async def test_what_nobody_waits_for_any_more_is_not_counted_on(monkeypatch: pyt
     assert slow.asked <= asked + 2
 
 
-def altered(file: Path, definition: Any) -> TextCounter:
-    file.write_text(json.dumps(definition))
-    return read(SnapshotTokenizer(claim=None, path=str(file), digest=digest_of(file)), {})
-
-
 async def test_what_the_library_of_tokenizers_breaks_at_stays_bytes(tokenizers: Tokenizers, tmp_path: Path) -> None:
     pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
     broken = altered(tmp_path / "tokenizer.json", json.loads(tokenizer_content()) | {"pre_tokenizer": pattern})
@@ -159,12 +172,12 @@ async def test_a_long_text_holds_up_nobody_and_is_counted_whole(tokenizers: Toke
     long = "hello world " * 20_000
     with blockbuster_ctx(scanned_modules=["foresail_sidecar"]):
         said = await counted(tokenizers, long)
-    assert said == CountedTexts(len(long), {"t": 40_000 + FRAME})
+    assert said == CountedTexts(len(long) - 1, {"t": 40_000 + FRAME})
 
 
 async def test_more_than_a_million_bytes_are_not_counted(tokenizers: Tokenizers) -> None:
-    assert await counted(tokenizers, "a " * 500_000) is not None
-    assert await counted(tokenizers, "a " * 500_000, "a") is None
+    assert await counted(tokenizers, " a" * 499_999 + "aa") is not None
+    assert await counted(tokenizers, " a" * 499_999 + "aa", "aa") is None
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=5))

@@ -26,7 +26,7 @@ _threads = ThreadPoolExecutor(2, "count-texts")
 async def counted_texts(tokenizers: Tokenizers, texts: Sequence[str]) -> CountedTexts | None:
     """Return what each tokenizer counts; None where that would take too long, so that bytes have to do.
 
-    A text with half of a surrogate pair is left out: upstreams put different characters there.
+    Space at a text's ends is left out, and a text with half of a surrogate pair: upstreams put different characters there.
     """
     readable, size = _readable(texts)
     if size > _MOST_BYTES:
@@ -44,7 +44,8 @@ async def counted_texts(tokenizers: Tokenizers, texts: Sequence[str]) -> Counted
 
 def _readable(texts: Sequence[str]) -> tuple[list[str], int]:
     readable, size = [], 0
-    for text in texts:
+    # Some tokenizers drop space at the ends of what they read, where a template's words stand around it.
+    for text in map(str.strip, texts):
         try:
             size += len(text) if text.isascii() else len(text.encode())
         except UnicodeEncodeError:
