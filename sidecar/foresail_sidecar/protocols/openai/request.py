@@ -5,6 +5,7 @@ Raises `BadRequest` in the words of the body's fields. It must not know models, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class ParsedChat:
 
     neutral: NeutralRequest
     wants_usage: bool
-    message_texts: list[str] = field(repr=False)
+    message_texts: Sequence[str] = field(repr=False)
     text: str = field(repr=False)
     members: dict[str, Member] = field(repr=False)
     stream_options: dict[str, Member] | None = field(repr=False)
@@ -50,7 +51,7 @@ class ParsedChat:
     def forget(self) -> None:
         """Let go of the prompt and all else that only a decision or another upstream would read. It cannot be rewritten any more."""
         self.neutral = replace(self.neutral, text="")
-        self.message_texts, self.text, self.members, self.stream_options = [], "", {}, None
+        self.message_texts, self.text, self.members, self.stream_options = (), "", {}, None
 
 
 def parse_request(body: bytes) -> ParsedChat:
